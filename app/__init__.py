@@ -1,0 +1,1 @@
+"""Forerank's HTTP front end, and the storage that it shares with the workers."""

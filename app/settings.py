@@ -1,0 +1,105 @@
+"""Every setting, read from the environment (prefix ``FORERANK_``). Units stand in the names."""
+
+import os
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Roots = Annotated[tuple[Path, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What a deployment may change. Lists of paths are separated like ``PATH`` (``:`` on Linux)."""
+
+    model_config = SettingsConfigDict(env_prefix="FORERANK_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path("forerank-data"), description="Folder of all that Forerank writes; shared by all workers.")
+    database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in ``home``.")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")
+    model_roots: Roots = Field((), description="Folders under which local models may be registered.")
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu.")
+    threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
+    batch_size: int = Field(0, ge=0, description="Images a forward pass. 0: found by halving until it fits memory.")
+    extraction_time_limit_seconds: float = Field(3600, gt=0, description="One model on one data set.")
+    models_in_flight_per_ranking: int = Field(4, ge=1, description="So that a large ranking leaves room for a small one.")
+
+    feature_quota_gigabytes: float = Field(50, gt=0)
+    image_cache_quota_gigabytes: float = Field(20, gt=0)
+    unreadable_share_limit: float = Field(0.05, ge=0, le=1, description="Beyond this a data set fails inspection.")
+    image_pixel_limit: int = Field(100_000_000, gt=0, description="Pixels of one decoded image.")
+    image_count_limit: int = Field(5_000_000, gt=0, description="Images of one data set.")
+
+    heartbeat_seconds: float = Field(5, gt=0)
+    heartbeat_limit_seconds: float = Field(30, gt=0, description="A worker silent for longer is taken over.")
+    polling_seconds: float = Field(0.2, gt=0, description="How often queues are looked at.")
+
+    @field_validator("data_roots", "model_roots", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("data_roots", "model_roots")
+    @classmethod
+    def _resolve(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.expanduser().resolve() for path in value)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _beats_before_limit(self) -> Self:
+        if self.heartbeat_limit_seconds <= 2 * self.heartbeat_seconds:
+            raise ValueError("FORERANK_HEARTBEAT_LIMIT_SECONDS must be more than twice FORERANK_HEARTBEAT_SECONDS")
+        return self
+
+    @cached_property
+    def url(self) -> str:
+        """The database's URL, with the driver named."""
+        url = self.database_url or f"sqlite:///{self.home / 'forerank.sqlite'}"
+        for prefix in ("postgresql://", "postgres://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @property
+    def datasets_folder(self) -> Path:
+        """Indexes of data sets, and the images of those that were uploaded."""
+        return self.home / "datasets"
+
+    @property
+    def features_folder(self) -> Path:
+        """The feature store."""
+        return self.home / "features"
+
+    @property
+    def images_folder(self) -> Path:
+        """The decode-once cache."""
+        return self.home / "images"
+
+    @property
+    def zoo_folder(self) -> Path:
+        """Weights that ``forerank zoo install`` fetched; always a model root."""
+        return self.home / "zoo"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

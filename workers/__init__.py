@@ -1,0 +1,1 @@
+"""What runs beside a GPU: reads images, runs models, scores evidence."""
