@@ -1,0 +1,25 @@
+"""Alembic's entry: runs inside `forerank db upgrade`, on an engine that is already open."""
+
+from alembic import context
+
+from app.db.tables import Base
+
+engine = context.config.attributes["engine"]
+
+
+def ours(name: str | None, kind: str, _: object) -> bool:
+    """Leave the job engine's tables, which share the database, alone."""
+    return kind != "table" or name in Base.metadata.tables
+
+
+with engine.connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+        include_name=ours,
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()

@@ -1,0 +1,337 @@
+"""The tables. State names are those that users see."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+LOCAL_OWNER = "local"
+
+
+def new_id(prefix: str) -> str:
+    """An identifier that sorts by the time of its making."""
+    return f"{prefix}_{time.time_ns() // 1000:014x}{secrets.token_hex(5)}"
+
+
+def now() -> datetime:
+    """The present, with its zone."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a moment without a zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a moment needs a time zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class ResourceState(StrEnum):
+    """Of a data set or a model."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class RankingState(StrEnum):
+    """Of a ranking."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({RankingState.SUCCEEDED, RankingState.FAILED, RankingState.CANCELLED})
+
+
+class ModelRunState(StrEnum):
+    """Of one model in one ranking."""
+
+    QUEUED = "queued"
+    EXTRACTING = "extracting"
+    SCORING = "scoring"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations can name them too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain dictionary
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(none_as_null=True),
+        dict[str, int]: JSON(none_as_null=True),
+        dict[str, float]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+        list[float]: JSON(none_as_null=True),
+        list[dict[str, Any]]: JSON(none_as_null=True),
+        int: BigInteger(),
+        float: Float(precision=53),
+    }
+
+
+def _state(kind: type[StrEnum]) -> Enum:
+    return Enum(kind, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+
+
+class Owned:
+    """Belongs to the key that made it (``local``: made without a key), or is shared on purpose."""
+
+    owner: Mapped[str] = mapped_column(String(64), default=LOCAL_OWNER, index=True)
+    shared: Mapped[bool] = mapped_column(default=False)
+
+
+class ApiKey(Base):
+    """A caller. Only the hash of the secret is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("key"))
+    name: Mapped[str] = mapped_column(String(200))
+    prefix: Mapped[str] = mapped_column(String(16))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Dataset(Owned, Base):
+    """Labelled images, immutable; `spec` says where they are, the index file which they are."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("ds"))
+    name: Mapped[str] = mapped_column(String(200))
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
+    problem: Mapped[dict[str, Any] | None]
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    image_count: Mapped[int | None]
+    class_counts: Mapped[dict[str, int] | None]
+    unreadable: Mapped[list[dict[str, Any]] | None]
+    progress: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    inspected_at: Mapped[datetime | None]
+
+
+class Model(Owned, Base):
+    """A pre-trained network; `card` is what its inspection found."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("mdl"))
+    name: Mapped[str] = mapped_column(String(300))
+    spec: Mapped[dict[str, Any]]
+    source_dataset: Mapped[str | None] = mapped_column(String(300))
+    licence: Mapped[str | None] = mapped_column(String(300))
+    state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
+    problem: Mapped[dict[str, Any] | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    parameters: Mapped[int | None]
+    card: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    inspected_at: Mapped[datetime | None]
+
+
+class Zoo(Owned, Base):
+    """A named set of models."""
+
+    __tablename__ = "zoos"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("zoo"))
+    name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    members: Mapped[list["ZooModel"]] = relationship(
+        lazy="raise", order_by="ZooModel.position", cascade="all, delete-orphan"
+    )
+
+
+class ZooModel(Base):
+    """A model's place in a zoo."""
+
+    __tablename__ = "zoo_models"
+
+    zoo_id: Mapped[str] = mapped_column(ForeignKey("zoos.id", ondelete="CASCADE"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True, index=True)
+    position: Mapped[int]
+
+
+class Ranking(Owned, Base):
+    """One job: a target, models and metrics; `request` is the whole question, normalised."""
+
+    __tablename__ = "rankings"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("rnk"))
+    name: Mapped[str | None] = mapped_column(String(200))
+    target_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
+    request: Mapped[dict[str, Any]]
+    priority: Mapped[int]
+    state: Mapped[RankingState] = mapped_column(_state(RankingState), default=RankingState.QUEUED, index=True)
+    problem: Mapped[dict[str, Any] | None]
+    sample: Mapped[dict[str, Any] | None]
+    counters: Mapped[dict[str, int] | None]
+    summary: Mapped[dict[str, Any] | None]
+    ensembles: Mapped[list[dict[str, Any]] | None]
+    event_sequence: Mapped[int] = mapped_column(default=0)
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class RankingModel(Base):
+    """One model's part in a ranking: where it stands, what it took, why it failed."""
+
+    __tablename__ = "ranking_models"
+
+    ranking_id: Mapped[str] = mapped_column(ForeignKey("rankings.id", ondelete="CASCADE"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True, index=True)
+    position: Mapped[int]
+    state: Mapped[ModelRunState] = mapped_column(_state(ModelRunState), default=ModelRunState.QUEUED)
+    stage: Mapped[str | None] = mapped_column(String(32))
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    evidence: Mapped[dict[str, Any] | None]
+    reused: Mapped[bool] = mapped_column(default=False)
+    seconds: Mapped[dict[str, float] | None]
+    images_per_second: Mapped[float | None]
+    images_decoded: Mapped[int] = mapped_column(default=0)
+    models_loaded: Mapped[int] = mapped_column(default=0)
+    warnings: Mapped[list[str] | None]
+    problem: Mapped[dict[str, Any] | None]
+
+
+class Score(Base):
+    """A metric on one piece of evidence. Content-addressed: the same question always has the same row."""
+
+    __tablename__ = "scores"
+    __table_args__ = (UniqueConstraint("evidence_key", "metric", "parameters_key"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("scr"))
+    evidence_key: Mapped[str] = mapped_column(String(64))
+    metric: Mapped[str] = mapped_column(String(64))
+    parameters_key: Mapped[str] = mapped_column(String(64))
+    value: Mapped[float | None]
+    warnings: Mapped[list[str]]
+    details: Mapped[dict[str, Any]]
+    problem: Mapped[dict[str, Any] | None]
+    resamples: Mapped[dict[str, Any] | None]
+    seconds: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class RankingScore(Base):
+    """Which score answers which cell of a ranking's table."""
+
+    __tablename__ = "ranking_scores"
+
+    ranking_id: Mapped[str] = mapped_column(ForeignKey("rankings.id", ondelete="CASCADE"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    layer: Mapped[str] = mapped_column(String(200), primary_key=True)
+    metric: Mapped[str] = mapped_column(String(64), primary_key=True)
+    score_id: Mapped[str] = mapped_column(ForeignKey("scores.id"), index=True)
+
+
+class RankingEvent(Base):
+    """What happened in a ranking, numbered without gaps, for clients that follow it."""
+
+    __tablename__ = "ranking_events"
+
+    ranking_id: Mapped[str] = mapped_column(ForeignKey("rankings.id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Worker(Base):
+    """A worker process; `heartbeat` is seconds of the database's own clock."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    boot: Mapped[str] = mapped_column(String(64))
+    pid: Mapped[int]
+    device: Mapped[str] = mapped_column(String(32))
+    heartbeat: Mapped[float]
+    stopped: Mapped[bool] = mapped_column(default=False)
+    started_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class CatalogueModel(Base):
+    """A model that the workers' timm can build, so that the API can search without timm."""
+
+    __tablename__ = "catalogue_models"
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    architecture: Mapped[str] = mapped_column(String(200), index=True)
+    parameters: Mapped[int | None]
+    details: Mapped[dict[str, Any]]
+    published_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class IdempotentRequest(Base):
+    """The first answer to a request that may be sent again."""
+
+    __tablename__ = "idempotent_requests"
+    __table_args__ = (Index(None, "created_at"),)
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None]
+    body: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
