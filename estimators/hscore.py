@@ -1,0 +1,73 @@
+"""H-score: how much of the features' variation is variation between classes, direction by direction."""
+
+from array_api_compat import array_namespace
+
+from estimators.classes import by_class
+from estimators.linalg import SMALLEST_PIVOT, cholesky, rank_tolerance, solve_factored
+from estimators.score import CannotBeComputed, Score
+from estimators.validation import Array, check_compat, check_features
+
+
+def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Score:
+    """``tr(cov(X)^+ cov(μ_y))``: 0 when the class means coincide, at most C - 1.
+
+    With X̃ the centred features, S = X̃^T X̃ and the rows of M the centred class means times √n_c, the score is
+    tr(M S^+ M^T); factors 1/(N - 1) cancel.
+    Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019, def. 2.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers or strings.
+        compat: ``"author"`` gives the same number.
+
+    Returns:
+        Score without unit. Details: samples, dimensions, classes, rank.
+
+    Raises:
+        InvalidEvidence: wrong shapes, NaN, fewer than two samples.
+        CannotBeComputed: all samples are alike.
+    """
+    check_compat(compat)
+    features = check_features(features, minimum_samples=2)
+    xp = array_namespace(features)
+    samples, dimensions = (int(n) for n in features.shape)
+    grouped = by_class(features - xp.mean(features, axis=0), labels)
+    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=features.device)
+    between = grouped.means() * xp.sqrt(counts)[:, None]
+    value, rank = explained_variation(grouped.rows, between)
+    warnings = []
+    if rank >= samples - 1:
+        warnings.append(
+            f"saturated: {samples} samples span no more than {dimensions} dimensions, so the score is the number of "
+            "classes less one whatever the labels; take more samples, or the regularised H-score"
+        )
+    return Score(
+        value,
+        tuple(warnings),
+        {"samples": samples, "dimensions": dimensions, "classes": len(grouped.classes), "rank": rank},
+    )
+
+
+def explained_variation(centred: Array, between: Array) -> tuple[float, int]:
+    """tr(M S^+ M^T) and the rank of S, for centred rows (N, D) and M (C, D) in their span."""
+    xp = array_namespace(centred)
+    samples = centred.shape[0]
+    scales = xp.sqrt(xp.sum(centred**2, axis=0))
+    varying = scales > 0
+    if not bool(xp.any(varying)):
+        raise CannotBeComputed("all samples have the same features")
+    if not bool(xp.all(varying)):
+        centred, between, scales = centred[:, varying], between[:, varying], scales[varying]
+    dimensions = centred.shape[1]
+    if samples - 1 > dimensions:
+        # Correlations, not covariances: the trace is the same, and columns of unlike size lose no digits.
+        correlations = (xp.matrix_transpose(centred) @ centred) / (scales[:, None] * scales[None, :])
+        factor = cholesky(correlations)
+        if factor is not None and bool(xp.min(xp.linalg.diagonal(factor)) ** 2 > SMALLEST_PIVOT):
+            between = between / scales
+            return float(xp.sum(xp.matrix_transpose(between) * solve_factored(factor, between.T))), dimensions
+    left, singular, right = xp.linalg.svd(centred / scales, full_matrices=False)
+    rank = int(xp.sum(xp.astype(singular > rank_tolerance(centred.shape, centred.dtype) * singular[0], xp.int64)))
+    del left
+    rotated = (between / scales) @ xp.matrix_transpose(right[:rank, :])
+    return float(xp.sum((rotated / singular[:rank]) ** 2)), rank

@@ -1,0 +1,123 @@
+"""TMI: how much variety a model keeps inside each class."""
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from estimators.classes import ByClass, by_class, label_slots
+from estimators.score import CannotBeComputed, Score
+from estimators.validation import Array, check_compat, check_features, check_number, to_numpy
+
+BLOCK_NUMBERS = 4_000_000
+
+
+def neighbor_distances(group: Array, neighbors: int) -> Array:
+    """(n,) Chebyshev distance of each row of (n, D) to its ``neighbors``-th nearest other row."""
+    xp = array_namespace(group)
+    n, dimensions = group.shape
+    step = max(1, BLOCK_NUMBERS // (n * dimensions))
+    nearest = []
+    for start in range(0, n, step):
+        block = group[start : start + step]
+        distances = xp.max(xp.abs(block[:, None, :] - group[None, :, :]), axis=-1)
+        # Each row is its own nearest, at distance zero, so the k-th other stands at place k.
+        nearest.append(xp.sort(distances, axis=1)[:, neighbors])
+    return xp.concat(nearest)
+
+
+def log_distances(grouped: ByClass, *, neighbors: int, floor: float) -> tuple[list[np.ndarray | None], int]:
+    """``ln(2 max(ε_i, floor))`` of each class's samples (None for a class of at most ``neighbors``), and how many
+    distances lay under the floor."""
+    terms: list[np.ndarray | None] = []
+    clipped = 0
+    for group in grouped.groups():
+        if group.shape[0] <= neighbors:
+            terms.append(None)
+            continue
+        distances = to_numpy(neighbor_distances(group, neighbors))
+        clipped += int(np.sum(distances < floor))
+        with np.errstate(divide="ignore"):
+            terms.append(np.log(2.0 * np.maximum(distances, floor)))
+    return terms, clipped
+
+
+def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.0, compat: str | None = None) -> Score:
+    """Transferability by intra-class mutual information: ``H(X | Y) = Σ_c p_c h_c``, in nats.
+
+        h_c = ψ(n_c) - ψ(k) + (D / n_c) Σ_{i in c} ln(2 max(ε_i, floor))
+
+    with ε_i the Chebyshev distance from x_i to its k-th nearest other sample of its class (Kozachenko-Leonenko).
+    Xu and Kang, "Fast and Accurate Transferability Measurement by Evaluating Intra-class Feature Variance",
+    ICCV 2023, sec. 4.
+
+    Classes of at most k samples have no estimate: they are left out, and the weights p_c of the others are scaled to
+    sum to one.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers or strings.
+        neighbors: k.
+        floor: smallest distance, in the unit of the features. A share of clipped distances near one means that the
+            score says little but D and the class sizes; see the warning.
+        compat: ``"author"`` gives the number of the authors' program: the weighted terms are averaged over the label
+            slots 0..max(y), a class of no or one sample counts as h = 0, a class of 2..k samples is skipped.
+
+    Returns:
+        Score. Details: samples, dimensions, classes, classes_left_out, clipped_share, sum and mean (over the classes
+        measured) of p_c h_c.
+
+    Raises:
+        InvalidEvidence: wrong shapes, NaN.
+        CannotBeComputed: no class has more than ``neighbors`` samples, or samples coincide and the floor is zero.
+    """
+    from scipy.special import digamma
+
+    author = check_compat(compat)
+    check_number("neighbors", neighbors, minimum=1, whole=True)
+    check_number("floor", floor, minimum=0)
+    features = check_features(features)
+    grouped = by_class(features, labels)
+    samples, dimensions = features.shape
+    terms, clipped = log_distances(grouped, neighbors=neighbors, floor=floor)
+    entropies = np.asarray(
+        [
+            np.nan if term is None else digamma(len(term)) - digamma(neighbors) + dimensions * float(np.mean(term))
+            for term in terms
+        ]
+    )
+    shares = grouped.counts / samples
+    measured = ~np.isnan(entropies)
+    weighted = np.where(measured, shares * np.nan_to_num(entropies), 0.0)
+    if author:
+        skipped = int(np.sum(~measured & (grouped.counts > 1)))
+        slots = label_slots(grouped.classes) - skipped
+        value = float(np.sum(weighted)) / slots if slots else np.nan
+    else:
+        value = float(np.sum(weighted)) / float(np.sum(shares[measured])) if measured.any() else np.nan
+    if np.isnan(value):
+        raise CannotBeComputed(f"no class has more than {neighbors} samples, the neighbours that TMI looks at")
+    if not np.isfinite(value):
+        raise CannotBeComputed("samples of one class coincide and the floor is zero; set a floor above zero")
+    considered = int(np.sum(grouped.counts[measured]))
+    clipped_share = clipped / considered if considered else 0.0
+    left_out = int(np.sum(~measured))
+    warnings = []
+    if clipped_share > 0.01:
+        warnings.append(
+            f"clipped: {clipped_share:.0%} of the distances lie under the floor of {floor:g}"
+            + (", so the score says little but the number of dimensions" if clipped_share > 0.5 else "")
+        )
+    if left_out:
+        warnings.append(f"left out: {left_out} classes have at most {neighbors} samples")
+    return Score(
+        value,
+        tuple(warnings),
+        {
+            "samples": int(samples),
+            "dimensions": int(dimensions),
+            "classes": len(grouped.classes),
+            "classes_left_out": left_out,
+            "clipped_share": clipped_share,
+            "sum": float(np.sum(weighted)),
+            "mean": float(np.sum(weighted)) / max(1, int(np.sum(measured))),
+        },
+    )
