@@ -152,6 +152,7 @@ class Dataset(Owned, Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("ds"))
     name: Mapped[str] = mapped_column(String(200))
     spec: Mapped[dict[str, Any]]
+    sample_of: Mapped[str | None] = mapped_column(String(300), index=True)
     state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
     problem: Mapped[dict[str, Any] | None]
     fingerprint: Mapped[str | None] = mapped_column(String(64))

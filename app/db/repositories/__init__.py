@@ -1,0 +1,1 @@
+"""All queries, a file a resource. Repositories know tables, never rules."""

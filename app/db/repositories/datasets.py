@@ -1,0 +1,41 @@
+"""Queries on data sets."""
+
+from sqlalchemy import or_, select
+
+from app.caller import Caller
+from app.db.repositories.owned import OwnedRepository
+from app.db.tables import FINAL_STATES, Dataset, Ranking, ResourceState
+
+
+class Datasets(OwnedRepository[Dataset]):
+    """Data sets by id, name and what they are a sample of."""
+
+    table = Dataset
+
+    def open_rankings(self, dataset_id: str) -> list[str]:
+        """Ids of rankings that still need the data set, as target, reference or source sample."""
+        rows = self.session.execute(
+            select(Ranking.id, Ranking.target_id, Ranking.request).where(Ranking.state.not_in(FINAL_STATES))
+        )
+        return [
+            identifier
+            for identifier, target, request in rows
+            if dataset_id in (target, request.get("reference"), *request.get("sources", {}).values())
+        ]
+
+    def has_rankings(self, dataset_id: str) -> bool:
+        """Whether any ranking, finished ones too, has the data set as its target."""
+        return self.session.scalar(select(Ranking.id).where(Ranking.target_id == dataset_id).limit(1)) is not None
+
+    def source_sample(self, caller: Caller, source: str) -> Dataset | None:
+        """The newest data set that is, is named, or is a sample of ``source``, and has not failed."""
+        rows = self.session.scalars(
+            self.visible(caller)
+            .where(
+                or_(Dataset.id == source, Dataset.name == source, Dataset.sample_of == source),
+                Dataset.state != ResourceState.FAILED,
+            )
+            .order_by((Dataset.owner == caller.owner).desc(), Dataset.id.desc())
+            .limit(1)
+        )
+        return rows.first()

@@ -1,0 +1,125 @@
+"""Queries on models, zoos and the catalogue that the workers publish."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, or_, select
+from sqlalchemy.orm import selectinload
+
+from app.caller import Caller
+from app.db.repositories.owned import OwnedRepository
+from app.db.tables import (
+    FINAL_STATES,
+    CatalogueModel,
+    Model,
+    Ranking,
+    RankingModel,
+    Zoo,
+    ZooModel,
+    now,
+)
+
+
+class Models(OwnedRepository[Model]):
+    """Models by id and name."""
+
+    table = Model
+
+    def find_many(self, caller: Caller, references: Sequence[str]) -> dict[str, Model]:
+        """Reference -> model, for those that exist: by id first, then by name, the caller's own first."""
+        wanted = set(references)
+        found: dict[str, Model] = {}
+        rows = self.session.scalars(
+            self.visible(caller)
+            .where(or_(Model.id.in_(wanted), Model.name.in_(wanted)))
+            .order_by((Model.owner == caller.owner), Model.id)
+        )
+        by_id: dict[str, Model] = {}
+        for row in rows:
+            by_id[row.id] = row
+            found[row.name] = row
+        found.update(by_id)
+        return {reference: found[reference] for reference in references if reference in found}
+
+    def get_many(self, identifiers: Iterable[str]) -> dict[str, Model]:
+        """Id -> model."""
+        rows = self.session.scalars(select(Model).where(Model.id.in_(list(identifiers))))
+        return {row.id: row for row in rows}
+
+    def open_rankings(self, model_id: str) -> list[str]:
+        """Ids of rankings that still need the model."""
+        return list(
+            self.session.scalars(
+                select(Ranking.id)
+                .join(RankingModel, RankingModel.ranking_id == Ranking.id)
+                .where(RankingModel.model_id == model_id, Ranking.state.not_in(FINAL_STATES))
+            )
+        )
+
+    def has_rankings(self, model_id: str) -> bool:
+        """Whether any ranking, finished ones too, has a row of the model."""
+        return (
+            self.session.scalar(select(RankingModel.ranking_id).where(RankingModel.model_id == model_id).limit(1))
+            is not None
+        )
+
+    def zoos_with(self, model_id: str) -> list[str]:
+        """Names of zoos that hold the model."""
+        return list(
+            self.session.scalars(
+                select(Zoo.name).join(ZooModel, ZooModel.zoo_id == Zoo.id).where(ZooModel.model_id == model_id)
+            )
+        )
+
+
+class Zoos(OwnedRepository[Zoo]):
+    """Zoos with their members."""
+
+    table = Zoo
+
+    def find_with_members(self, caller: Caller, reference: str) -> Zoo | None:
+        """Like `find`, members loaded."""
+        zoo = self.find(caller, reference)
+        if zoo is not None:
+            self.load_members([zoo])
+        return zoo
+
+    def load_members(self, zoos: Sequence[Zoo]) -> None:
+        """Read the members of all these zoos in one query."""
+        self.session.scalars(
+            select(Zoo)
+            .where(Zoo.id.in_([zoo.id for zoo in zoos]))
+            .options(selectinload(Zoo.members))
+            .execution_options(populate_existing=True)
+        ).all()
+
+
+class Catalogue:
+    """The models that the workers' timm can build."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def replace(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Put this list in the place of the old one."""
+        self.session.execute(delete(CatalogueModel))
+        if rows:
+            moment = now()
+            self.session.execute(insert(CatalogueModel), [{**row, "published_at": moment} for row in rows])
+
+    def search(self, text: str | None, *, limit: int, after: str | None) -> list[CatalogueModel]:
+        """Up to ``limit + 1`` models whose names hold ``text``, by name."""
+        query = select(CatalogueModel).order_by(CatalogueModel.name).limit(limit + 1)
+        if text:
+            query = query.where(CatalogueModel.name.contains(text, autoescape=True))
+        if after is not None:
+            query = query.where(CatalogueModel.name > after)
+        return list(self.session.scalars(query))
+
+    def is_empty(self) -> bool:
+        """Whether no worker has published yet."""
+        return self.session.scalar(select(CatalogueModel.name).limit(1)) is None
+
+    def has(self, name: str) -> bool:
+        """Whether timm knows the name."""
+        return self.session.get(CatalogueModel, name) is not None

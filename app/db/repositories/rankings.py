@@ -1,0 +1,182 @@
+"""Queries on rankings: the job, its models, its scores, its events."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from app.db.repositories.owned import OwnedRepository
+from app.db.tables import (
+    FINAL_STATES,
+    ModelRunState,
+    Ranking,
+    RankingEvent,
+    RankingModel,
+    RankingScore,
+    RankingState,
+    Score,
+    new_id,
+    now,
+)
+
+UNFINISHED_RUNS = (ModelRunState.QUEUED, ModelRunState.EXTRACTING, ModelRunState.SCORING)
+LOOKUP_CHUNK = 300
+
+
+class Rankings(OwnedRepository[Ranking]):
+    """Rankings and what hangs on them."""
+
+    table = Ranking
+
+    def condition(self, *, state: RankingState | None, target_id: str | None) -> list[ColumnElement[bool]]:
+        """Filters of the list."""
+        conditions: list[ColumnElement[bool]] = []
+        if state is not None:
+            conditions.append(Ranking.state == state)
+        if target_id is not None:
+            conditions.append(Ranking.target_id == target_id)
+        return conditions
+
+    def models(self, ranking_id: str) -> list[RankingModel]:
+        """The models of a ranking, in the order of the request."""
+        return list(
+            self.session.scalars(
+                select(RankingModel).where(RankingModel.ranking_id == ranking_id).order_by(RankingModel.position)
+            )
+        )
+
+    def model_counts(self, ranking_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Ranking -> state -> number of models."""
+        rows = self.session.execute(
+            select(RankingModel.ranking_id, RankingModel.state, func.count())
+            .where(RankingModel.ranking_id.in_(ranking_ids))
+            .group_by(RankingModel.ranking_id, RankingModel.state)
+        )
+        counts: dict[str, dict[str, int]] = {identifier: {} for identifier in ranking_ids}
+        for identifier, state, number in rows:
+            counts[identifier][state.value] = number
+        return counts
+
+    def state(self, ranking_id: str) -> RankingState | None:
+        """The present state alone."""
+        return self.session.scalar(select(Ranking.state).where(Ranking.id == ranking_id))
+
+    def move(self, ranking_id: str, state: RankingState, **values: Any) -> bool:
+        """Set a new state unless the present one is final; whether it was set."""
+        moment = now()
+        stamps = (
+            {"finished_at": moment} if state.is_final else {"started_at": func.coalesce(Ranking.started_at, moment)}
+        )
+        moved = self.session.execute(
+            update(Ranking)
+            .where(Ranking.id == ranking_id, Ranking.state.not_in(FINAL_STATES))
+            .values(state=state, **stamps, **values)
+            .returning(Ranking.id)
+        ).first()
+        if moved is None:
+            return False
+        self.record_event(ranking_id, "end" if state.is_final else "state", {"state": state.value})
+        return True
+
+    def update_run(self, ranking_id: str, model_id: str, **values: Any) -> None:
+        """Set columns of one model's row and tell those who follow."""
+        changed = self.session.execute(
+            update(RankingModel)
+            .where(
+                RankingModel.ranking_id == ranking_id,
+                RankingModel.model_id == model_id,
+                RankingModel.state != ModelRunState.CANCELLED,
+            )
+            .values(**values)
+            .returning(RankingModel.state, RankingModel.stage, RankingModel.done, RankingModel.total)
+        ).first()
+        if changed is not None:
+            state, stage, done, total = changed
+            self.record_event(
+                ranking_id,
+                "model",
+                {"model_id": model_id, "state": state.value, "stage": stage, "done": done, "total": total},
+            )
+
+    def end_unfinished_runs(self, ranking_id: str, state: ModelRunState, problem: Mapping[str, Any] | None) -> None:
+        """Close the rows of all models that have not ended."""
+        self.session.execute(
+            update(RankingModel)
+            .where(RankingModel.ranking_id == ranking_id, RankingModel.state.in_(UNFINISHED_RUNS))
+            .values(state=state, problem=problem, stage=None)
+        )
+
+    def record_event(self, ranking_id: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Append to what clients follow. The row lock on the ranking keeps the numbers in the order of commits."""
+        sequence = self.session.scalar(
+            update(Ranking)
+            .where(Ranking.id == ranking_id)
+            .values(event_sequence=Ranking.event_sequence + 1)
+            .returning(Ranking.event_sequence)
+        )
+        if sequence is not None:
+            self.session.add(RankingEvent(ranking_id=ranking_id, sequence=sequence, type=kind, data=dict(data)))
+            self.session.flush()
+
+    def events_after(self, ranking_id: str, sequence: int, *, limit: int = 500) -> list[RankingEvent]:
+        """What happened since the event of that number."""
+        return list(
+            self.session.scalars(
+                select(RankingEvent)
+                .where(RankingEvent.ranking_id == ranking_id, RankingEvent.sequence > sequence)
+                .order_by(RankingEvent.sequence)
+                .limit(limit)
+            )
+        )
+
+    def scores(self, ranking_id: str) -> list[tuple[RankingScore, Score]]:
+        """Every cell of the ranking's table with its score."""
+        return [
+            (cell, score)
+            for cell, score in self.session.execute(
+                select(RankingScore, Score)
+                .join(Score, Score.id == RankingScore.score_id)
+                .where(RankingScore.ranking_id == ranking_id)
+            )
+        ]
+
+
+class Scores:
+    """Content-addressed scores, shared by all rankings."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def find_many(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+        """(evidence, metric, parameters) -> id of the score, for those that exist."""
+        wanted = list(keys)
+        found: dict[tuple[str, str, str], str] = {}
+        for start in range(0, len(wanted), LOOKUP_CHUNK):
+            rows = self.session.execute(
+                select(Score.evidence_key, Score.metric, Score.parameters_key, Score.id).where(
+                    tuple_(Score.evidence_key, Score.metric, Score.parameters_key).in_(
+                        wanted[start : start + LOOKUP_CHUNK]
+                    )
+                )
+            )
+            found.update(
+                {(evidence, metric, parameters): identifier for evidence, metric, parameters, identifier in rows}
+            )
+        return found
+
+    def _insert(self, table: Any) -> Any:
+        return (sqlite_insert if self.session.get_bind().dialect.name == "sqlite" else postgresql_insert)(table)
+
+    def store(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add scores; one that is there already stays as it is."""
+        if not rows:
+            return
+        values = [{"id": new_id("scr"), "created_at": now(), **row} for row in rows]
+        self.session.execute(self._insert(Score).on_conflict_do_nothing(), values)
+
+    def link(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Say which score answers which cell of a ranking."""
+        if rows:
+            self.session.execute(self._insert(RankingScore).on_conflict_do_nothing(), list(rows))

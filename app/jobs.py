@@ -1,0 +1,127 @@
+"""The only door to the job engine: enqueue in the caller's transaction, cancel, look after it."""
+
+from enum import StrEnum
+from typing import Any, NoReturn
+
+from dbos import DBOS, DBOSClient, EnqueueOptions
+from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, DefaultSerializer
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from app.db.session import Database
+from app.settings import Settings
+
+APPLICATION = "forerank"
+# Raise it only when a workflow changes shape: work of an old version waits for a worker of that version.
+APPLICATION_VERSION = "1"
+JSON = DBOSPortableJSON
+
+
+class Queue(StrEnum):
+    """Where work waits."""
+
+    RANKINGS = "rankings"
+    INSPECTIONS = "inspections"
+    DEVICE = "device"
+    SCORING = "scoring"
+
+
+class Workflow(StrEnum):
+    """The workflows, by the names under which their history is stored."""
+
+    RANK = "rank"
+    INSPECT_DATASET = "inspect_dataset"
+    INSPECT_MODEL = "inspect_model"
+    EXTRACT = "extract"
+    SCORE = "score"
+
+
+# Lower is sooner; work without a priority would run before all other.
+PRIORITIES = {"high": 10, "normal": 100, "low": 1000}
+
+
+def refuse_pickles() -> None:
+    """Close the engine's pickle decoder in this process.
+
+    Decoding follows a column of each stored row, so a row that says ``py_pickle`` would run code even in a process
+    that writes JSON.
+    """
+
+    def refuse(self: object, serialized_data: str) -> NoReturn:
+        raise ValueError("a stored value claims to be a pickle; Forerank stores JSON only and never unpickles")
+
+    DefaultSerializer.deserialize = refuse  # type: ignore[method-assign]
+    if type(DBOSDefaultSerializer) is not DefaultSerializer:
+        raise RuntimeError("the job engine's pickle decoder has moved; it must be closed before anything is read")
+
+
+def engine_url(settings: Settings) -> str:
+    """The engine shares our database; it names its own driver."""
+    url = make_url(settings.url)
+    if url.get_backend_name() == "postgresql":
+        url = url.set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
+
+
+def upgrade(settings: Settings) -> None:
+    """Bring the engine's tables to its present version."""
+    refuse_pickles()
+    DBOS.migrate(engine_url(settings))
+
+
+class Jobs:
+    """The engine as the API sees it: it knows the names of workflows and none of their code."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        refuse_pickles()
+        self._client = DBOSClient(
+            system_database_url=engine_url(settings),
+            serializer=JSON,
+            application_name=APPLICATION,
+            lazy=True,
+            retry_connection_errors=False,
+        )
+
+    def inspect_dataset(self, session: Session, dataset_id: str) -> None:
+        """Have a worker count and fingerprint a data set, once this transaction commits."""
+        self._enqueue(session, Workflow.INSPECT_DATASET, Queue.INSPECTIONS, f"inspect-{dataset_id}", dataset_id)
+
+    def inspect_model(self, session: Session, model_id: str) -> None:
+        """Have a worker load and digest a model, once this transaction commits."""
+        self._enqueue(session, Workflow.INSPECT_MODEL, Queue.DEVICE, f"inspect-{model_id}", model_id)
+
+    def rank(self, session: Session, ranking_id: str, *, priority: int) -> None:
+        """Have the workers do a ranking, once this transaction commits."""
+        self._enqueue(session, Workflow.RANK, Queue.RANKINGS, ranking_id, ranking_id, priority=priority)
+
+    def _enqueue(
+        self,
+        session: Session,
+        workflow: Workflow,
+        queue: Queue,
+        workflow_id: str,
+        *arguments: str,
+        priority: int = PRIORITIES["high"],
+    ) -> None:
+        options: EnqueueOptions = {
+            "workflow_name": workflow.value,
+            "queue_name": queue.value,
+            "workflow_id": workflow_id,
+            "app_version": APPLICATION_VERSION,
+            "priority": priority,
+        }
+        handle: Any = self._client.enqueue_in_transaction(session, options, *arguments)
+        if handle.get_workflow_id() != workflow_id:
+            raise RuntimeError(f"the job engine gave {workflow_id} another id")
+
+    def cancel(self, workflow_id: str) -> None:
+        """Ask a workflow and all that it started to end at their next step."""
+        self._client.cancel_workflow(workflow_id, cancel_children=True)
+
+    def check(self) -> None:
+        """Raise if the engine's tables cannot be read."""
+        self._client.list_workflows(limit=1, load_input=False, load_output=False)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.destroy()

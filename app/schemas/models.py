@@ -1,0 +1,156 @@
+"""Models and zoos."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from app.db.tables import ResourceState
+from app.schemas.base import Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
+
+Channels = Annotated[list[float], Field(min_length=1, max_length=16)]
+
+
+class ModelInput(Body):
+    """How a model wants its images. What is left out is taken from timm's settings for the architecture."""
+
+    input_size: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=3)] | None = Field(
+        None, description="Channels, height, width.", examples=[[3, 224, 224]]
+    )
+    mean: Channels | None = None
+    std: Channels | None = None
+    crop_pct: float | None = Field(None, gt=0, le=1, description="Crop size over resize size.")
+    crop_mode: Literal["center", "squash", "border"] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"] | None = None
+
+
+class ModelCreate(Body):
+    """A model by its timm name, or a weights file with the architecture that it fits."""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {"model": "resnet18.a1_in1k", "source_dataset": "imagenet-1k"},
+                {
+                    "name": "my-mobilenet",
+                    "weights": "/models/my-mobilenet.safetensors",
+                    "architecture": "mobilenetv2_100",
+                    "arguments": {},
+                    "input": {"input_size": [3, 224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+                },
+            ]
+        }
+    }
+
+    model: Reference | None = Field(
+        None,
+        description="A timm name with its tag (`resnet50.a1_in1k`), `hf-hub:owner/name@revision`, or "
+        "`local-dir:PATH` of a folder laid out like the hub's, under `FORERANK_MODEL_ROOTS`.",
+    )
+    weights: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Absolute path of a safetensors file under `FORERANK_MODEL_ROOTS`; `architecture` says what it fits.",
+    )
+    architecture: Text | None = Field(None, min_length=1, max_length=200, description="timm's name of the network.")
+    arguments: JsonObject | None = Field(
+        None, description="Keyword arguments of `timm.create_model`.", examples=[{"pad_type": "same", "bn_eps": 0.001}]
+    )
+    num_classes: int | None = Field(
+        None, ge=0, le=1_000_000, description="Outputs of the classifier; default: what the weights hold."
+    )
+    input: ModelInput | None = None
+    name: Annotated[Name, Field(max_length=300)] | None = Field(None, description="Default: what `model` says.")
+    source_dataset: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=300,
+        description="What the model was trained on: a free name such as `imagenet-1k`, or the id or name of a "
+        "registered data set. A data set registered as `sample_of` that name serves as its source sample.",
+    )
+    licence: Text | None = Field(None, min_length=1, max_length=300)
+    shared: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelCreate":
+        if (self.model is None) == (self.weights is None):
+            raise ValueError("give either `model`, or `weights` with `architecture`")
+        if self.weights is not None and self.architecture is None:
+            raise ValueError("`weights` need the `architecture` that they fit")
+        if self.weights is not None and self.name is None:
+            raise ValueError("`weights` need a `name`")
+        if self.model is not None and (
+            self.architecture or self.arguments or self.num_classes is not None or self.input
+        ):
+            raise ValueError(
+                "`architecture`, `arguments`, `num_classes` and `input` belong to `weights`, not to `model`"
+            )
+        return self
+
+
+class ModelChange(Body):
+    """What may change after registration."""
+
+    model_config = Body.model_config | {"json_schema_extra": {"examples": [{"source_dataset": "imagenet-1k"}]}}
+
+    source_dataset: Text | None = Field(None, min_length=1, max_length=300)
+    shared: bool | None = None
+
+
+class ModelAnswer(OwnedAnswer):
+    """A model as it stands."""
+
+    spec: JsonObject = Field(description="Where it comes from.")
+    source_dataset: str | None
+    licence: str | None
+    state: ResourceState
+    problem: Problem | None
+    digest: str | None = Field(description="SHA-256 of the weights: the same weights, the same value.")
+    architecture: str | None
+    parameters: int | None = Field(description="Number of weights.")
+    feature_dimension: int | None
+    source_classes: int | None = Field(description="Outputs as probabilities; 0 without a classifier.")
+    input: JsonObject | None = Field(description="Input size, normalisation and crop.")
+    layers: list[str] | None = Field(description="Stages that a ranking may ask for in `layers`.")
+    inspected_at: datetime | None
+
+
+class CatalogueEntry(Answer):
+    """A model that the workers' timm can build from its name."""
+
+    name: str
+    architecture: str
+    parameters: int | None
+    details: JsonObject
+
+
+class ZooCreate(Body):
+    """A named set of registered models."""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {"examples": [{"name": "small", "models": ["mobilenetv2_100.tv_in1k"]}]}
+    }
+
+    name: Name
+    models: list[Reference] = Field(min_length=1, max_length=5000, description="Ids or names of registered models.")
+    shared: bool = False
+
+
+class ZooMember(Answer):
+    """A model of a zoo."""
+
+    id: str
+    name: str
+    state: ResourceState
+
+
+class ZooAnswer(OwnedAnswer):
+    """A zoo with its models."""
+
+    models: list[ZooMember]
+
+
+def card_member(card: dict[str, Any] | None, member: str) -> Any:
+    """One member of what the inspection found; None before it."""
+    return None if card is None else card.get(member)

@@ -1,0 +1,212 @@
+"""Rankings: the question, where it stands, and the answer."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from app.db.tables import ModelRunState, RankingState
+from app.schemas.base import Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
+
+DEFAULT_METRICS = ["logme", "tmi", "h_score", "leep", "nce"]
+
+
+class MetricChoice(Body):
+    """A metric with parameters other than its defaults (see `GET /v1/metrics`)."""
+
+    name: Text = Field(min_length=1, max_length=64)
+    parameters: JsonObject = Field(default_factory=dict)
+
+
+class SampleChoice(Body):
+    """Which images of the target to use: a stratified sample, the same for every model."""
+
+    max_samples: int | None = Field(None, ge=1, le=10_000_000)
+    max_samples_per_class: int | None = Field(None, ge=1, le=10_000_000)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+
+
+class IntervalChoice(Body):
+    """How sure: resampled scores, from which intervals and the chance to be best are taken."""
+
+    resamples: int = Field(50, ge=10, le=1000, description="Resamples of each score.")
+    level: float = Field(0.9, gt=0, lt=1, description="Share of the resamples inside the interval.")
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+
+
+class TermWeights(Body):
+    """How much each of OSBORN's terms counts."""
+
+    domain: float = Field(1.0, ge=0, le=1e6)
+    task: float = Field(1.0, ge=0, le=1e6)
+    cohesion: float = Field(1.0, ge=0, le=1e6)
+
+
+class EnsembleChoice(Body):
+    """Which teams to look for."""
+
+    size: int = Field(3, ge=2, le=20, description="Members of a team.")
+    method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
+    search: Literal["auto", "greedy", "exact", "local"] = Field(
+        "auto", description="`auto`: exact while the number of teams is small, else local search from greedy's team."
+    )
+    preset: Literal["default", "paper"] = Field("default", description="`paper`: every reading as in the publication.")
+    weights: TermWeights = TermWeights()
+    missing: Literal["drop_term", "drop_models"] = Field(
+        "drop_term",
+        description="When a term cannot be had for some models: leave the term out for all, or leave those models out.",
+    )
+    max_parameters: int | None = Field(None, ge=1, description="Budget: parameters of all members together.")
+    top: int = Field(10, ge=1, le=100, description="How many teams to list.")
+
+
+Layer = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+class RankingCreate(Body):
+    """The question: which of these models suit this target best?"""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "target": "digits",
+                    "zoo": "offline",
+                    "metrics": ["logme", "tmi", "leep"],
+                    "sample": {"max_samples": 300},
+                }
+            ]
+        }
+    }
+
+    target: Reference = Field(description="Id or name of a data set.")
+    models: list[Reference] | None = Field(None, min_length=1, max_length=5000, description="Ids or names of models.")
+    zoo: Reference | None = Field(None, description="Id or name of a zoo, in place of `models`.")
+    metrics: list[Text | MetricChoice] = Field(
+        default_factory=lambda: list[Text | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
+    )
+    sample: SampleChoice = SampleChoice()
+    priority: Literal["high", "normal", "low"] = "normal"
+    layers: list[Layer] | Literal["stages"] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Layers to rank inside each model, by module name; `stages`: all that timm names.",
+    )
+    reference: Reference | None = Field(
+        None, description="Data set for PED's reference features; default: the model's own source sample."
+    )
+    intervals: IntervalChoice | None = Field(None, description="How sure; null: no resampling.")
+    ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
+    teams: list[Annotated[list[Reference], Field(min_length=1, max_length=20)]] = Field(
+        default_factory=list, max_length=100, description="Teams of your own, to be valued beside the chosen ones."
+    )
+    name: Name | None = None
+    shared: bool = False
+
+    @model_validator(mode="after")
+    def _one_pool(self) -> "RankingCreate":
+        if (self.models is None) == (self.zoo is None):
+            raise ValueError("give either `models` or `zoo`")
+        return self
+
+
+class TargetAnswer(Answer):
+    """The target, and how much of it was used."""
+
+    id: str
+    name: str
+    sample: JsonObject | None = Field(description="Size and seed of the sample that was drawn, once known.")
+
+
+class RankingAnswer(OwnedAnswer):
+    """A ranking as it stands; the table is at `results`."""
+
+    state: RankingState
+    problem: Problem | None
+    target: TargetAnswer
+    zoo: str | None
+    metrics: list[str]
+    priority: str
+    model_counts: dict[str, int] = Field(description="Models by state.")
+    counters: dict[str, int] = Field(
+        description="Images decoded, models loaded, pieces of evidence and scores made and reused."
+    )
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class ScoreAnswer(Answer):
+    """One metric of one model."""
+
+    value: float | None = Field(description="Higher is better; null with a problem.")
+    rank: int | None = Field(description="1 is best; equal scores share a rank; null until the ranking has ended.")
+    seconds: float
+    warnings: list[str]
+    details: JsonObject
+    problem: Problem | None
+    interval: JsonObject | None = Field(description="Low, high, level, resamples and method.")
+
+
+class ModelRow(Answer):
+    """One model of a ranking."""
+
+    model_id: str
+    model: str
+    state: ModelRunState
+    stage: str | None
+    done: int = Field(description="Images of the present stage that are done.")
+    total: int
+    scores: dict[str, ScoreAnswer]
+    layers: dict[str, dict[str, ScoreAnswer]] = Field(description="Layer -> metric -> score, ranked inside the model.")
+    consensus_rank: int | None
+    parameters: int | None
+    seconds: dict[str, float] | None = Field(description="Seconds of each stage.")
+    images_per_second: float | None
+    reused: bool = Field(description="Whether all evidence was there already.")
+    warnings: list[str]
+    problem: Problem | None
+
+
+class ResultsAnswer(Answer):
+    """The table, in the order of the consensus; rows appear while the ranking runs."""
+
+    ranking_id: str
+    state: RankingState
+    target: TargetAnswer
+    metrics: list[JsonObject] = Field(
+        description="The metrics of this ranking with their parameters and how to read them."
+    )
+    models: list[ModelRow]
+    summary: JsonObject | None = Field(
+        description="Consensus, how much the metrics disagree, and each model's chance to be best; null until the end."
+    )
+    counters: dict[str, int]
+
+
+class EnsemblesAnswer(Answer):
+    """The teams of a ranking."""
+
+    ranking_id: str
+    state: RankingState
+    ensembles: list[JsonObject]
+
+
+class MetricAnswer(Answer):
+    """A metric's catalogue entry."""
+
+    name: str
+    title: str
+    needs: list[str]
+    uses: list[str]
+    tasks: list[str]
+    range: list[float | None] = Field(description="Lowest and highest value; null: no bound.")
+    unit: str
+    measures: str
+    formula: str
+    reads: str = Field(description="How to read it.")
+    fails: str = Field(description="When not to trust it.")
+    cost: str
+    cpu_step: str
+    source: str
+    parameters: dict[str, Any]

@@ -1,0 +1,102 @@
+"""Rules of data sets."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.caller import Caller
+from app.db.repositories.datasets import Datasets
+from app.db.tables import Dataset
+from app.errors import Conflict, Invalid, NotFound
+from app.jobs import Jobs
+from app.paths import OutsideRoots, under_roots
+from app.schemas.datasets import DatasetCreate
+from app.settings import Settings
+
+BUILTIN = "builtin:"
+BUILTIN_NAMES = ("digits",)
+
+
+def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: DatasetCreate) -> Dataset:
+    """Store a data set and have a worker inspect it."""
+    spec = _spec(settings, body)
+    default = spec["name"] if spec["kind"] == "builtin" else Path(spec["path"]).name
+    return add(
+        session, jobs, caller, spec=spec, name=body.name or default, sample_of=body.sample_of, shared=body.shared
+    )
+
+
+def add(
+    session: Session,
+    jobs: Jobs,
+    caller: Caller,
+    *,
+    spec: dict[str, Any],
+    name: str,
+    sample_of: str | None = None,
+    shared: bool = False,
+    identifier: str | None = None,
+) -> Dataset:
+    """Store a data set whose place has been checked, and have a worker inspect it."""
+    datasets = Datasets(session)
+    if datasets.name_is_taken(caller.owner, name):
+        raise Conflict(f"you have a data set named {name!r} already; give another `name`, or delete that one")
+    row = Dataset(name=name, spec=spec, sample_of=sample_of, owner=caller.owner, shared=shared)
+    if identifier is not None:
+        row.id = identifier
+    datasets.add(row)
+    jobs.inspect_dataset(session, row.id)
+    return row
+
+
+def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
+    if body.location.startswith(BUILTIN):
+        name = body.location.removeprefix(BUILTIN)
+        if name not in BUILTIN_NAMES:
+            known = ", ".join(BUILTIN + known for known in BUILTIN_NAMES)
+            raise _invalid("/location", f"there is no {body.location}; there is: {known}")
+        if body.manifest is not None or body.split is not None:
+            raise _invalid("/manifest", "a built-in data set has no manifest and no split")
+        return {"kind": "builtin", "name": name}
+    try:
+        path = under_roots(body.location, settings.data_roots, setting="FORERANK_DATA_ROOTS")
+    except OutsideRoots as error:
+        raise _invalid("/location", str(error)) from error
+    if not path.is_dir():
+        raise _invalid("/location", f"{path} is not a folder; give a folder with one sub-folder of images a class")
+    if body.manifest is None:
+        if body.split is not None:
+            raise _invalid("/split", "a split needs a `manifest` that names it")
+        return {"kind": "folder", "path": str(path)}
+    manifest = Path(body.manifest)
+    if manifest.is_absolute() or ".." in manifest.parts or not (path / manifest).is_file():
+        raise _invalid("/manifest", f"there is no file {body.manifest} in {path}")
+    return {"kind": "manifest", "path": str(path), "manifest": body.manifest, "split": body.split}
+
+
+def _invalid(pointer: str, detail: str) -> Invalid:
+    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
+
+
+def get(session: Session, caller: Caller, reference: str) -> Dataset:
+    """The data set of this id or name."""
+    row = Datasets(session).find(caller, reference)
+    if row is None:
+        raise NotFound(f"there is no data set {reference!r}; GET /v1/datasets lists them")
+    return row
+
+
+def delete(session: Session, caller: Caller, reference: str) -> None:
+    """Forget a data set that no ranking needs; the images stay where they are unless they were uploaded."""
+    datasets = Datasets(session)
+    row = get(session, caller, reference)
+    if row.owner != caller.owner and not caller.is_admin:
+        raise Conflict(f"{row.name!r} belongs to another key; only that key or an admin may delete it")
+    if open_rankings := datasets.open_rankings(row.id):
+        raise Conflict(f"{row.name!r} is in use by {', '.join(open_rankings)}; cancel it or wait for its end")
+    if datasets.has_rankings(row.id):
+        raise Conflict(
+            f"{row.name!r} is the target of finished rankings; delete those first, so that they keep their meaning"
+        )
+    datasets.delete(row)

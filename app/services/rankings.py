@@ -1,0 +1,184 @@
+"""Rules of rankings: what may be asked, and how one ends."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.caller import Caller
+from app.db.repositories.datasets import Datasets
+from app.db.repositories.rankings import Rankings
+from app.db.tables import (
+    Dataset,
+    Model,
+    ModelRunState,
+    Ranking,
+    RankingModel,
+    RankingState,
+    ResourceState,
+)
+from app.errors import Conflict, Invalid, NotFound
+from app.jobs import PRIORITIES, Jobs
+from app.schemas.rankings import MetricChoice, RankingCreate
+from app.services import datasets as dataset_rules
+from app.services import models as model_rules
+from estimators.catalog import METRICS
+
+MINIMUM_CLASSES = 2
+
+
+def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *, request_id: str | None) -> Ranking:
+    """Check the whole question, then store it and enqueue its job in one transaction."""
+    target = _usable_dataset(session, caller, body.target, "/target")
+    if target.class_counts is not None and len(target.class_counts) < MINIMUM_CLASSES:
+        raise _invalid("/target", f"{target.name!r} has one class only; a ranking needs at least {MINIMUM_CLASSES}")
+    models = _pool(session, caller, body)
+    metrics = _metrics(body)
+    _check_sizes(body, len(models))
+    ranking = Ranking(
+        name=body.name,
+        target_id=target.id,
+        owner=caller.owner,
+        shared=body.shared,
+        priority=PRIORITIES[body.priority],
+        request_id=request_id,
+        request={
+            "target": target.name,
+            "zoo": body.zoo,
+            "metrics": metrics,
+            "sample": body.sample.model_dump(),
+            "priority": body.priority,
+            "layers": body.layers,
+            "reference": _usable_dataset(session, caller, body.reference, "/reference").id if body.reference else None,
+            "sources": _sources(session, caller, models),
+            "intervals": body.intervals.model_dump() if body.intervals else None,
+            "ensembles": [choice.model_dump() for choice in body.ensembles],
+            "teams": _teams(models, body),
+        },
+    )
+    rankings = Rankings(session)
+    if body.name is not None and rankings.name_is_taken(caller.owner, body.name):
+        raise Conflict(f"you have a ranking named {body.name!r} already; give another `name`")
+    rankings.add(ranking)
+    session.add_all(
+        RankingModel(ranking_id=ranking.id, model_id=model.id, position=position)
+        for position, model in enumerate(models)
+    )
+    session.flush()
+    rankings.record_event(ranking.id, "state", {"state": RankingState.QUEUED.value})
+    jobs.rank(session, ranking.id, priority=ranking.priority)
+    return ranking
+
+
+def _usable_dataset(session: Session, caller: Caller, reference: str, pointer: str) -> Dataset:
+    try:
+        dataset = dataset_rules.get(session, caller, reference)
+    except NotFound as error:
+        raise _invalid(pointer, error.detail) from error
+    if dataset.state is ResourceState.FAILED:
+        raise _invalid(pointer, f"the inspection of {dataset.name!r} failed; GET /v1/datasets/{dataset.id} says why")
+    return dataset
+
+
+def _pool(session: Session, caller: Caller, body: RankingCreate) -> list[Model]:
+    if body.zoo is not None:
+        try:
+            zoo = model_rules.get_zoo(session, caller, body.zoo)
+        except NotFound as error:
+            raise _invalid("/zoo", error.detail) from error
+        models = model_rules.zoo_models(session, caller, zoo)
+    else:
+        models = model_rules.resolve(session, caller, body.models or [])
+    if all(model.state is ResourceState.FAILED for model in models):
+        raise _invalid("/zoo" if body.zoo else "/models", "none of the models can be used; GET /v1/models says why")
+    return models
+
+
+def _metrics(body: RankingCreate) -> list[dict[str, Any]]:
+    chosen: dict[str, dict[str, Any]] = {}
+    errors = []
+    for index, item in enumerate(body.metrics):
+        choice = item if isinstance(item, MetricChoice) else MetricChoice(name=item)
+        pointer = f"/metrics/{index}"
+        if choice.name not in METRICS:
+            known = ", ".join(METRICS)
+            errors.append({"pointer": pointer, "detail": f"there is no metric {choice.name!r}; there are: {known}"})
+            continue
+        if choice.name in chosen:
+            errors.append({"pointer": pointer, "detail": f"{choice.name!r} is chosen twice"})
+        try:
+            METRICS[choice.name].check_parameters(choice.parameters)
+        except ValueError as error:
+            errors.append({"pointer": f"{pointer}/parameters", "detail": str(error)})
+        chosen[choice.name] = {"name": choice.name, "parameters": choice.parameters}
+    if errors:
+        raise Invalid(
+            "some metrics are unknown or have impossible parameters; GET /v1/metrics lists them", errors=errors
+        )
+    return list(chosen.values())
+
+
+def _check_sizes(body: RankingCreate, models: int) -> None:
+    for index, choice in enumerate(body.ensembles):
+        if choice.size > models:
+            raise _invalid(
+                f"/ensembles/{index}/size", f"a team of {choice.size} needs as many models; there are {models}"
+            )
+
+
+def _teams(models: list[Model], body: RankingCreate) -> list[list[str]]:
+    by_name = {model.name: model.id for model in models} | {model.id: model.id for model in models}
+    teams = []
+    for index, team in enumerate(body.teams):
+        members = [by_name.get(reference) for reference in team]
+        unknown = [reference for reference, member in zip(team, members, strict=True) if member is None]
+        if unknown:
+            raise _invalid(f"/teams/{index}", f"not among the models of this ranking: {', '.join(unknown)}")
+        if len(set(members)) < len(members):
+            raise _invalid(f"/teams/{index}", "a model stands twice in the team")
+        teams.append([member for member in members if member is not None])
+    return teams
+
+
+def _sources(session: Session, caller: Caller, models: list[Model]) -> dict[str, str]:
+    """What models were trained on -> the data set that is a sample of it."""
+    datasets = Datasets(session)
+    samples = {name: datasets.source_sample(caller, name) for name in {m.source_dataset for m in models} if name}
+    return {name: sample.id for name, sample in samples.items() if sample is not None}
+
+
+def _invalid(pointer: str, detail: str) -> Invalid:
+    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
+
+
+def get(session: Session, caller: Caller, reference: str) -> Ranking:
+    """The ranking of this id or name."""
+    row = Rankings(session).find(caller, reference)
+    if row is None:
+        raise NotFound(f"there is no ranking {reference!r}; GET /v1/rankings lists them")
+    return row
+
+
+def _own(session: Session, caller: Caller, reference: str) -> Ranking:
+    row = get(session, caller, reference)
+    if row.owner != caller.owner and not caller.is_admin:
+        raise Conflict(f"{row.id} belongs to another key; only that key or an admin may change it")
+    return row
+
+
+def cancel(session: Session, caller: Caller, reference: str) -> Ranking:
+    """End a ranking early. What its models have left in the stores stays; a running forward pass is stopped."""
+    row = _own(session, caller, reference)
+    rankings = Rankings(session)
+    if not rankings.move(row.id, RankingState.CANCELLED):
+        raise Conflict(f"{row.id} has ended already: {row.state.value}")
+    rankings.end_unfinished_runs(row.id, ModelRunState.CANCELLED, None)
+    session.refresh(row)
+    return row
+
+
+def delete(session: Session, caller: Caller, reference: str) -> None:
+    """Forget a ranking that has ended; evidence and scores stay for other rankings."""
+    row = _own(session, caller, reference)
+    if not row.state.is_final:
+        raise Conflict(f"{row.id} is {row.state.value}; cancel it first")
+    Rankings(session).delete(row)
