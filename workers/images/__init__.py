@@ -1,0 +1,1 @@
+"""Labelled images: reading, indexing, sampling, and decoding each of them once."""

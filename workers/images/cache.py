@@ -1,0 +1,170 @@
+"""The decode-once cache: for a sample of a data set and a transform, its pixels as one memory-mapped array.
+
+All transforms that a job still needs are filled by the same decode, so a hundred models cost one.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.settings import Settings
+from workers.errors import Stopped, StorageFull
+from workers.images import transforms
+from workers.images.index import DatasetIndex
+from workers.processors import thread_count
+from workers.store import ContentStore, Entry
+
+FORMAT_VERSION = 1
+CHUNK = 64
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class CachedImages:
+    """The pixels of one sample under one transform. Not evicted while open. A context manager.
+
+    Attributes:
+        pixels: (N, H, W, 3) uint8, memory-mapped.
+        decoded: images that had to be decoded for it; 0 if the array was there.
+    """
+
+    def __init__(self, entry: Entry, decoded: int) -> None:
+        self._entry = entry
+        self.pixels: NDArray[np.uint8] = np.load(entry.folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
+        self.decoded = decoded
+
+    def close(self) -> None:
+        """Let the array be evicted again."""
+        self._entry.close()
+
+    def __enter__(self) -> "CachedImages":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class ImageCache:
+    """Decoded images in a local or shared folder, under a quota."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = ContentStore(settings.images_folder, int(settings.image_cache_quota_gigabytes * 1e9))
+
+    def open(
+        self,
+        index: DatasetIndex,
+        sample_indices: Sequence[int] | NDArray[np.integer],
+        config: Mapping[str, Any],
+        *,
+        also: Iterable[Mapping[str, Any]] = (),
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> CachedImages:
+        """Give the pixels for the input configuration ``config``, decoding if needed.
+
+        Args:
+            index: the data set.
+            sample_indices: (N,) positions in it, the order of the rows.
+            config: input configuration of the model (``ModelCard["input"]``).
+            also: configurations that the job will ask for later. If images are decoded now, these are filled in the
+                same pass, as far as the quota allows.
+            progress: called with ``{"stage": "decode", "done": n, "total": N}``.
+            should_stop: asked now and then.
+
+        Raises:
+            DatasetChanged: a file is not what was inspected.
+            StorageFull: the array alone is larger than the quota or the free disk.
+        """
+        sample = np.ascontiguousarray(sample_indices, dtype=np.int64)
+        source = _digest(index.fingerprint, hashlib.sha256(sample.astype("<i8").tobytes()).hexdigest())
+        key = _digest(source, transforms.transform_key(config))
+        if found := self._find(key):
+            return found
+        # One decoder a sample, whatever the transform: a second process waits, and then mostly finds its array.
+        with self._store.lock(source, should_stop=should_stop):
+            if found := self._find(key):
+                return found
+            needed = self._missing(source, key, config, also, sample.size)
+            self._decode(index, sample, needed, progress, should_stop)
+            return CachedImages(self._store.open(key), sample.size)
+
+    def _find(self, key: str) -> CachedImages | None:
+        try:
+            return CachedImages(self._store.open(key), 0)
+        except KeyError:
+            return None
+
+    def _missing(
+        self, source: str, key: str, config: Mapping[str, Any], also: Iterable[Mapping[str, Any]], count: int
+    ) -> dict[str, Mapping[str, Any]]:
+        """The configurations to fill by key, the asked one first, within the quota and half of the free disk."""
+        self._settings.images_folder.mkdir(parents=True, exist_ok=True)
+        disk = shutil.disk_usage(self._settings.images_folder).free
+        room = min(self._store.quota_bytes, disk // 2)
+        total = _bytes(config, count)
+        if total > room:
+            raise StorageFull(
+                f"{count} images of this size need {total / 1e9:.2f} GB decoded, but the quota "
+                f"(FORERANK_IMAGE_CACHE_QUOTA_GIGABYTES) and the disk leave {room / 1e9:.2f} GB: take a smaller sample"
+            )
+        needed = {key: config}
+        for other in also:
+            other_key = _digest(source, transforms.transform_key(other))
+            if other_key in needed or self._store.has(other_key) or total + _bytes(other, count) > room:
+                continue
+            needed[other_key] = other
+            total += _bytes(other, count)
+        self._store.make_room(total)
+        return needed
+
+    def _decode(
+        self,
+        index: DatasetIndex,
+        sample: NDArray[np.int64],
+        needed: Mapping[str, Mapping[str, Any]],
+        progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        threads = thread_count(self._settings)
+        # Left in reverse: the asked array, entered first, is committed last and cannot be evicted for the others.
+        with ExitStack() as stack:
+            outputs = []
+            for key, config in needed.items():
+                part = transforms.pixel_transform(config)
+                folder = stack.enter_context(self._store.write(key, {"transform": part, "n": int(sample.size)}))
+                pixels = np.lib.format.open_memmap(
+                    folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=(sample.size, *part["size"], 3)
+                )
+                stack.callback(pixels.flush)
+                outputs.append((transforms.build(config), pixels))
+            pool = stack.enter_context(ThreadPoolExecutor(threads))
+
+            def decode_row(row: int) -> None:
+                image = index.read(int(sample[row]), self._settings)
+                for transform, pixels in outputs:
+                    pixels[row] = transform(image)
+
+            for start in range(0, sample.size, CHUNK):
+                stop = min(start + CHUNK, sample.size)
+                list(pool.map(decode_row, range(start, stop)))
+                if should_stop is not None and should_stop():
+                    raise Stopped("decoding was stopped")
+                if progress is not None:
+                    progress({"stage": "decode", "done": stop, "total": int(sample.size)})
+
+
+def _bytes(config: Mapping[str, Any], count: int) -> int:
+    height, width = config["input_size"][-2:]
+    return count * int(height) * int(width) * 3
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, *parts]).encode()).hexdigest()

@@ -1,0 +1,128 @@
+"""What a data set holds: every image with its class, size and time, and one fingerprint of it all."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.settings import Settings
+from workers.errors import DatasetChanged
+from workers.images import digits
+from workers.images.decode import UnreadableImage, decode, open_regular_file
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetIndex:
+    """An inspected data set.
+
+    Attributes:
+        spec: how it is read (``kind`` and where).
+        class_names: sorted; a label is a position in it.
+        paths: of the readable images, relative to the data set's folder, sorted.
+        labels: (N,) int64 class codes.
+        sizes: (N,) bytes at inspection.
+        mtimes_ns: (N,) modification times at inspection, nanoseconds.
+        fingerprint: SHA-256 over the reader's kind and the sorted (path, class name, SHA-256 of the content).
+        unreadable: ``{"path": ..., "reason": ...}`` of each image left out.
+    """
+
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    mtimes_ns: NDArray[np.int64]
+    fingerprint: str
+    unreadable: tuple[dict[str, str], ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Readable images of each class."""
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        return {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        content = {
+            "format": FORMAT_VERSION,
+            "spec": self.spec,
+            "class_names": self.class_names,
+            "paths": self.paths,
+            "labels": self.labels.tolist(),
+            "sizes": self.sizes.tolist(),
+            "mtimes_ns": self.mtimes_ns.tolist(),
+            "fingerprint": self.fingerprint,
+            "unreadable": self.unreadable,
+        }
+        try:
+            temporary.write_text(json.dumps(content))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "DatasetIndex":
+        """Read what ``save`` wrote."""
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has index format {content['format']}, not {FORMAT_VERSION}: inspect the data set again"
+            )
+        return cls(
+            spec=content["spec"],
+            class_names=tuple(content["class_names"]),
+            paths=tuple(content["paths"]),
+            labels=np.array(content["labels"], dtype=np.int64),
+            sizes=np.array(content["sizes"], dtype=np.int64),
+            mtimes_ns=np.array(content["mtimes_ns"], dtype=np.int64),
+            fingerprint=content["fingerprint"],
+            unreadable=tuple(content["unreadable"]),
+        )
+
+    def read(self, position: int, settings: Settings) -> Image.Image:
+        """Decode one image to upright 8-bit RGB.
+
+        Raises:
+            DatasetChanged: the file is gone, or its size, time or content is not what was inspected.
+        """
+        if self.spec["kind"] == "builtin":
+            return digits.draw(position)
+        name = self.paths[position]
+        path = Path(self.spec["path"]) / name
+        try:
+            with open_regular_file(path) as file:
+                status = os.fstat(file.fileno())
+                if status.st_size != self.sizes[position] or status.st_mtime_ns != self.mtimes_ns[position]:
+                    raise DatasetChanged(
+                        f"{name} changed after the data set was inspected: register the data set again"
+                    )
+                return decode(file, pixel_limit=settings.image_pixel_limit)
+        except OSError as error:
+            raise DatasetChanged(
+                f"{name} cannot be read any more ({error.strerror}): register the data set again"
+            ) from error
+        except UnreadableImage as error:
+            raise DatasetChanged(f"{name} could be decoded at inspection, but not now: {error}") from error
+
+
+def fingerprint(kind: str, items: Iterable[tuple[str, str, str]]) -> str:
+    """SHA-256 over ``kind`` and the sorted (path, class name, SHA-256 of the content)."""
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, kind]).encode())
+    for item in sorted(items):
+        digest.update(json.dumps(item).encode() + b"\n")
+    return digest.hexdigest()
