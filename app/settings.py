@@ -23,6 +23,22 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")
     model_roots: Roots = Field((), description="Folders under which local models may be registered.")
+    require_keys: bool = Field(False, description="Ask for an API key on loopback too; elsewhere one is always asked.")
+    rate_limit: str = Field("600/minute", description="Requests of one key, counted by each API process.")
+    submission_limit: str = Field("120/minute", description="POSTs of one key, counted by each API process.")
+    upload_megabytes_per_day: int = Field(100_000, gt=0, description="Of one key, counted by each API process.")
+    body_limit_megabytes: float = Field(2, gt=0, description="Of a JSON request.")
+    upload_limit_megabytes: float = Field(20_000, gt=0, description="Of an uploaded archive.")
+    upload_expanded_limit_megabytes: float = Field(50_000, gt=0, description="Of what an uploaded archive holds.")
+    body_grace_seconds: float = Field(20, gt=0, description="A body may take so long, and more as bytes arrive.")
+    body_minimum_bytes_per_second: float = Field(10_000, gt=0, description="A slower body is given up.")
+    idempotency_hours: float = Field(24, gt=0, description="How long the answer to an Idempotency-Key is kept.")
+    idempotency_in_flight_seconds: float = Field(60, gt=0, description="A request that died blocks its key so long.")
+    scoring_limit_megabytes: float = Field(256, gt=0, description="Of the arrays sent to /v1/scores, expanded.")
+    scoring_processes: int = Field(1, ge=1, description="Processes that score what is sent to /v1/scores.")
+    scoring_limit_seconds: float = Field(60, gt=0, description="All metrics of one request to /v1/scores.")
+    events_polling_seconds: float = Field(0.5, gt=0, description="How often a stream of events looks for new ones.")
+    events_heartbeat_seconds: float = Field(15, gt=0, description="A silent stream of events says that it lives.")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -30,7 +46,10 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
     batch_size: int = Field(0, ge=0, description="Images a forward pass. 0: found by halving until it fits memory.")
     extraction_time_limit_seconds: float = Field(3600, gt=0, description="One model on one data set.")
-    models_in_flight_per_ranking: int = Field(4, ge=1, description="So that a large ranking leaves room for a small one.")
+    scoring_time_limit_seconds: float = Field(3600, gt=0, description="All metrics of one model, or all ensembles.")
+    models_in_flight_per_ranking: int = Field(
+        4, ge=1, description="So that a large ranking leaves room for a small one."
+    )
 
     feature_quota_gigabytes: float = Field(50, gt=0)
     image_cache_quota_gigabytes: float = Field(20, gt=0)

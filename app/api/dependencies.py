@@ -1,0 +1,130 @@
+"""What routes ask for in their signatures."""
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import structlog
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
+from sqlalchemy.orm import Session
+
+from app.caller import LOCAL_CALLER, Caller
+from app.db.session import Database
+from app.errors import Forbidden, Unauthenticated
+from app.jobs import Jobs
+from app.services.keys import CHALLENGE, authenticate
+from app.settings import Settings
+
+KEY_HEADER = APIKeyHeader(
+    name="X-API-Key",
+    scheme_name="ApiKey",
+    description="Made by `forerank key create`. On a server bound to loopback none is needed.",
+    auto_error=False,
+)
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+DatabaseDep = Annotated[Database, Depends(_database)]
+JobsDep = Annotated[Jobs, Depends(_jobs)]
+
+
+def _transaction(request: Request, database: DatabaseDep) -> Iterator[Session]:
+    with database.transaction() as session:
+        # An answer that is kept for retries is stored by the same transaction as what it tells of.
+        request.state.session = session
+        yield session
+
+
+def _reading(database: DatabaseDep) -> Iterator[Session]:
+    with database.reading() as session:
+        yield session
+
+
+# The scope makes the transaction commit before the answer leaves, not after: who reads 202 finds the row.
+SessionDep = Annotated[Session, Depends(_transaction, scope="function")]
+ReadSessionDep = Annotated[Session, Depends(_reading, scope="function")]
+
+
+def identify(request: Request) -> Caller:
+    """Who asks: the holder of the key in ``X-API-Key``; without one, on loopback, the local administrator.
+
+    Raises:
+        Unauthenticated: the key is wrong, or there is none where one is needed.
+    """
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
+    secret = request.headers.get("x-api-key")
+    if secret is not None:
+        caller = authenticate(_database(request), secret)
+    else:
+        _refuse_strangers(request, _settings(request))
+        caller = LOCAL_CALLER
+    request.state.caller = caller
+    structlog.contextvars.bind_contextvars(owner=caller.owner)
+    return caller
+
+
+def _refuse_strangers(request: Request, settings: Settings) -> None:
+    """Without a key, only a program of this machine may ask, and no web page that this machine's browser shows."""
+    if settings.require_keys or not settings.is_loopback:
+        raise Unauthenticated("send an API key in the header X-API-Key", headers=CHALLENGE)
+    # The settings may say loopback while another program put the server, or a proxy, where others reach it.
+    if request.client is not None and not _is_loopback(request.client.host):
+        raise Unauthenticated("from another machine, send an API key in the header X-API-Key", headers=CHALLENGE)
+    # A page of the web can make a browser ask this server, under a name that it made to resolve to loopback.
+    if not _is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
+        raise Unauthenticated("without an API key, ask for 127.0.0.1 or localhost", headers=CHALLENGE)
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_loopback(urlsplit(origin).hostname or ""):
+        raise Unauthenticated("a page of another site may not ask without an API key", headers=CHALLENGE)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _caller(request: Request, key: Annotated[str | None, Security(KEY_HEADER)]) -> Caller:
+    # The parameter declares the header in the OpenAPI document; `identify` reads it, for routes ask before parsing.
+    return identify(request)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def require(scope: str) -> Callable[[Caller], Caller]:
+    """A dependency that lets only callers with the scope through."""
+
+    def check(caller: CallerDep) -> Caller:
+        if scope not in caller.scopes:
+            raise Forbidden(f"this needs a key with the scope {scope}; yours has {', '.join(sorted(caller.scopes))}")
+        return caller
+
+    return check
+
+
+ReaderDep = Annotated[Caller, Depends(require("read"))]
+SubmitterDep = Annotated[Caller, Depends(require("submit"))]
+AdminDep = Annotated[Caller, Depends(require("admin"))]

@@ -1,0 +1,39 @@
+"""Is it alive, is it ready, how is it doing: for orchestrators, load balancers and Prometheus."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
+
+from app.api.dependencies import DatabaseDep, JobsDep, ReaderDep, SettingsDep
+from app.api.problems import problem_responses
+from app.services import health
+
+router = APIRouter(tags=["probes"])
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: str = Field(examples=["alive"])
+
+
+@router.get("/livez")
+def livez() -> Alive:
+    """Whether the process answers; restart it if not. Looks at nothing else."""
+    return Alive(status="alive")
+
+
+@router.get("/readyz", responses=problem_responses(503))
+def readyz(settings: SettingsDep, database: DatabaseDep, jobs: JobsDep) -> health.Readiness:
+    """Whether work can be done now: the database and the job engine answer, and a worker was heard of lately."""
+    return health.check(settings, database, jobs)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(request: Request, caller: ReaderDep) -> Response:
+    """Measurements in Prometheus' text format; the labels are route templates."""
+    return Response(request.app.state.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,132 @@
+"""Every error leaves as a problem document (RFC 9457)."""
+
+import http
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from app.errors import ForerankError, Invalid, problem_type
+
+MEDIA_TYPE = "application/problem+json"
+PLACES = {"query", "path", "header", "cookie"}
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(
+        description="Where: a JSON pointer into the body, or `/query/name`, `/path/name`, `/header/name`.",
+        examples=["/metrics/0"],
+    )
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """Why a request was not fulfilled (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="The kind of problem.", examples=["urn:forerank:problem:invalid"])
+    title: str = Field(description="The kind of problem, for people.")
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="What went wrong this time, and how to mend it.")
+    errors: list[FieldProblem] | None = Field(None, description="The places in the request that are wrong.")
+    request_id: str | None = Field(None, description="Name it when you ask the operator.")
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may end in these statuses, beside those that every route has."""
+    return {status: problem_response(status) for status in statuses}
+
+
+def problem_response(status: int) -> dict[str, Any]:
+    """How the OpenAPI document declares one of them."""
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def answer(
+    status: int,
+    document: Mapping[str, Any],
+    *,
+    request_id: str | None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The response that carries a problem document."""
+    content = dict(document)
+    if request_id is not None:
+        content["request_id"] = request_id
+    return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer each kind of exception so; what is left, the frame answers with 500."""
+    app.add_exception_handler(ForerankError, _forerank)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def _request_id(request: Request) -> str | None:
+    return getattr(request.state, "request_id", None)
+
+
+async def _forerank(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ForerankError)  # noqa: S101 - Starlette chose the handler by the type
+    return answer(error.status, error.problem(), request_id=_request_id(request), headers=error.headers)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    errors = error.errors()
+    if any(entry["type"] == "json_invalid" for entry in errors):
+        document = http_problem(400, f"the body is not JSON: {errors[0].get('ctx', {}).get('error', 'parse error')}")
+        return answer(400, document, request_id=_request_id(request))
+    if any(entry["loc"] == ("body",) and isinstance(entry.get("input"), bytes) for entry in errors):
+        document = http_problem(415, "this route reads JSON; send `Content-Type: application/json`")
+        return answer(415, document, request_id=_request_id(request))
+    places = [
+        {"pointer": _pointer(entry["loc"]), "detail": str(entry["msg"]).removeprefix("Value error, ")}
+        for entry in errors
+    ]
+    first = places[0]
+    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+    problem = Invalid(f"{first['pointer'] or 'the body'}: {first['detail']}{more}", errors=places).problem()
+    return answer(422, problem, request_id=_request_id(request))
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location]
+    if parts and parts[0] == "body":
+        parts = parts[1:]
+    return "".join(f"/{part}" for part in parts)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    details = {
+        404: f"there is no {request.url.path}; /docs lists what there is",
+        405: f"{request.method} is not possible here; the header Allow says what is",
+    }
+    phrase = http.HTTPStatus(error.status_code).phrase
+    detail = error.detail if error.detail != phrase else details.get(error.status_code, phrase)
+    return answer(
+        error.status_code,
+        http_problem(error.status_code, detail),
+        request_id=_request_id(request),
+        headers=error.headers,
+    )
+
+
+def http_problem(status: int, detail: str) -> dict[str, Any]:
+    """A problem document for a status; titled as `app.errors` titles it, if that knows the status."""
+    for kind in ForerankError.__subclasses__():
+        if kind.status == status:
+            return kind(detail).problem()
+    phrase = http.HTTPStatus(status).phrase
+    code = phrase.lower().replace(" ", "-")
+    return {"type": problem_type(code), "title": phrase, "status": status, "detail": detail}

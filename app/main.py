@@ -1,0 +1,57 @@
+"""The application: settings in, FastAPI out. Nothing happens at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from app.api import document, probes, problems
+from app.api.frame import Frame
+from app.api.telemetry import Telemetry
+from app.db.session import Database
+from app.jobs import Jobs
+from app.services.keys import check_bind
+from app.services.quotas import Quotas
+from app.settings import Settings
+
+ROUTERS: tuple[APIRouter, ...] = (probes.router,)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An application that serves this deployment. Its database has to be migrated before it starts."""
+    telemetry = Telemetry()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.url)
+        try:
+            check_bind(settings, database)
+            jobs = Jobs(settings, database)
+            app.state.database = database
+            app.state.jobs = jobs
+            try:
+                yield
+            finally:
+                jobs.close()
+        finally:
+            database.close()
+
+    app = FastAPI(
+        title=document.TITLE,
+        version=document.version(),
+        description=document.DESCRIPTION,
+        openapi_tags=document.TAGS,
+        generate_unique_id_function=document.operation_id,
+        lifespan=lifespan,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.telemetry = telemetry
+    app.state.quotas = Quotas(settings)
+    app.add_middleware(Frame, settings=settings, telemetry=telemetry)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    document.install(app)
+    return app
