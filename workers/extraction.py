@@ -35,7 +35,7 @@ def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) 
     The right to compute each key is taken here: callers must not hold ``FeatureStore.lock`` of the same keys.
 
     Args:
-        payload: ``model`` (specification), ``card`` (of its inspection), ``index`` (path of the data set's index),
+        payload: ``spec`` (of the model), ``card`` (of its inspection), ``index_path`` (of the data set),
             ``sample_indices``, ``keys`` (by layer, ``"head"`` or a module's name; see ``features.evidence_keys``), and
             ``transforms_of_job`` (input configurations that the job still needs, filled by the same decode).
         progress: called with ``{"stage": "load" | "decode" | "forward" | "write", "done": n, "total": n}``.
@@ -66,11 +66,11 @@ def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) 
         wanted = {layer: key for layer, key in keys.items() if key not in present}
         if not wanted:
             return report
-        index = DatasetIndex.load(Path(payload["index"]))
+        index = DatasetIndex.load(Path(payload["index_path"]))
 
         progress({"stage": "load", "done": 0, "total": 1})
         with _timed(seconds, "load"):
-            loaded = load_model(dict(payload["model"]), settings)
+            loaded = load_model(dict(payload["spec"]), settings)
         report["models_loaded"] = 1
         if loaded.card.weights_digest != payload["card"]["weights_digest"]:
             raise ModelRefused("the weights are not those that were inspected: register the model again")
@@ -239,7 +239,7 @@ def _manifest(
         "n": report["n"],
         "class_names": list(index.class_names),
         "dataset_fingerprint": index.fingerprint,
-        "model": payload["model"],
+        "model": payload["spec"],
         "weights_digest": loaded.card.weights_digest,
         "architecture": loaded.card.architecture,
         "arguments": loaded.card.arguments,

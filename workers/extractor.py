@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from app.settings import Settings
 from workers.errors import ExtractorDied, Stopped, TimeLimitExceeded
@@ -24,16 +24,20 @@ POLLING_SECONDS = 0.1
 
 
 class ExtractorProcess:
-    """Commands for the extractor, one at a time from any thread. The process is started by the first command.
+    """Commands for the process, one at a time from any thread. The process is started by the first command.
 
-    Commands and payloads:
+    Args:
+        role: ``extractor`` owns the device; ``scorer`` computes from the feature store and never imports torch.
+
+    Commands and payloads of the extractor:
         ``inspect_model``: ``{"model": spec}`` -> the model's card.
         ``extract``: see ``workers.extraction.extract``.
         ``publish_catalogue``: ``{}`` -> ``{"models": [...]}``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, role: Literal["extractor", "scorer"] = "extractor") -> None:
         self._settings = settings
+        self._role = role
         self._turn = threading.Lock()
         self._spawner = _Spawner()
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,7 +114,14 @@ class ExtractorProcess:
         with theirs:
             self._process = self._spawner.run(
                 lambda: subprocess.Popen(  # noqa: S603 - our own module, nothing from outside
-                    [sys.executable, "-m", "workers.extractor_process", str(theirs.fileno()), str(os.getpid())],
+                    [
+                        sys.executable,
+                        "-m",
+                        "workers.extractor_process",
+                        self._role,
+                        str(theirs.fileno()),
+                        str(os.getpid()),
+                    ],
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
@@ -163,12 +174,12 @@ class ExtractorProcess:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return ExtractorDied("the extractor closed its connection")
+            return ExtractorDied(f"the {self._role} closed its connection")
         if code >= 0:
-            return ExtractorDied(f"the extractor ended with exit code {code}; its log says why")
+            return ExtractorDied(f"the {self._role} ended with exit code {code}; its log says why")
         name = signal.Signals(-code).name
         hint = ": probably out of memory, take a smaller FORERANK_BATCH_SIZE" if -code == signal.SIGKILL else ""
-        return ExtractorDied(f"the extractor was ended by signal {name}{hint}")
+        return ExtractorDied(f"the {self._role} was ended by signal {name}{hint}")
 
     def _kill(self) -> None:
         if self._process is not None:

@@ -1,7 +1,8 @@
-"""The spawned process that owns a device: ``python -m workers.extractor_process FD PARENT``.
+"""The spawned process that owns a device: ``python -m workers.extractor_process ROLE FD PARENT``.
 
-It imports torch and timm once and answers commands, one JSON object a line, over an inherited socket. It ends when its
-parent does, however that happens: the kernel's parent-death signal on Linux, and the end of the socket everywhere.
+It imports its libraries once (as extractor: torch and timm) and answers commands, one JSON object a line, over an
+inherited socket. It ends when its parent does, however that happens: the kernel's parent-death signal on Linux, and the
+end of the socket everywhere.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ PROGRESS_SECONDS = 0.2
 
 def main() -> None:
     """Serve commands until the parent is gone."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    role, descriptor, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     _die_with(parent)
     connection = socket.socket(fileno=descriptor)
     # Ctrl-C reaches the whole terminal group; the parent decides when this process ends.
@@ -33,7 +34,7 @@ def main() -> None:
     from app.settings import Settings
 
     settings = Settings(**commands.get())
-    run = _commands(settings)
+    run = _commands(role, settings)
 
     def send(message: dict[str, Any]) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
@@ -59,7 +60,14 @@ def _receive(connection: socket.socket, commands: "queue.SimpleQueue[dict[str, A
     os._exit(0)
 
 
-def _commands(settings: Any) -> dict[str, Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], Any]]:
+def _commands(role: str, settings: Any) -> dict[str, Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], Any]]:
+    if role == "scorer":
+        from workers.scoring import COMMANDS
+
+        return {
+            name: lambda payload, progress, compute=compute: {"value": compute(payload, settings, progress)}
+            for name, compute in COMMANDS.items()
+        }
     from workers import extraction, models
 
     extraction.configure_torch(settings)
@@ -79,7 +87,7 @@ def _answer(run: dict[str, Any], message: dict[str, Any], progress: Callable[[di
         return {"result": {"problem": problem.as_dict()}}
     except Exception as error:  # a model must never sink the process
         detail = f"{type(error).__name__}: {error}"
-        return {"result": {"problem": {"code": "extraction-failed", "detail": detail}}}
+        return {"result": {"problem": {"code": "internal-error", "detail": detail}}}
 
 
 class _Throttled:
