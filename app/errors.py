@@ -135,4 +135,8 @@ def failure(code: str, detail: str) -> dict[str, str]:
         "metric-problem": "The metric cannot be computed",
         "internal-error": "Something went wrong on the server",
     }
-    return {"type": problem_type(code), "title": titles.get(code, code.replace("-", " ").capitalize()), "detail": detail}
+    return {
+        "type": problem_type(code),
+        "title": titles.get(code, code.replace("-", " ").capitalize()),
+        "detail": detail,
+    }

@@ -3,13 +3,17 @@
 from enum import StrEnum
 from typing import Any, NoReturn
 
+import structlog
 from dbos import DBOS, DBOSClient, EnqueueOptions
 from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, DefaultSerializer
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.db.session import Database
 from app.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
 
 APPLICATION = "forerank"
 # Raise it only when a workflow changes shape: work of an old version waits for a worker of that version.
@@ -50,7 +54,7 @@ def refuse_pickles() -> None:
     def refuse(self: object, serialized_data: str) -> NoReturn:
         raise ValueError("a stored value claims to be a pickle; Forerank stores JSON only and never unpickles")
 
-    DefaultSerializer.deserialize = refuse  # type: ignore[method-assign]
+    DefaultSerializer.deserialize = refuse  # type: ignore[method-assign, assignment]
     if type(DBOSDefaultSerializer) is not DefaultSerializer:
         raise RuntimeError("the job engine's pickle decoder has moved; it must be closed before anything is read")
 
@@ -114,9 +118,19 @@ class Jobs:
         if handle.get_workflow_id() != workflow_id:
             raise RuntimeError(f"the job engine gave {workflow_id} another id")
 
-    def cancel(self, workflow_id: str) -> None:
-        """Ask a workflow and all that it started to end at their next step."""
-        self._client.cancel_workflow(workflow_id, cancel_children=True)
+    def cancel(self, session: Session, workflow_id: str) -> None:
+        """Once this transaction commits, ask a workflow and all that it started to end at their next step.
+
+        Workers look at the row too, so a ranking ends even if the engine is not reached.
+        """
+
+        def cancel(_: Session) -> None:
+            try:
+                self._client.cancel_workflow(workflow_id, cancel_children=True)
+            except Exception:
+                log.exception("the engine could not be told of a cancellation", workflow=workflow_id)
+
+        event.listen(session, "after_commit", cancel, once=True)
 
     def check(self) -> None:
         """Raise if the engine's tables cannot be read."""

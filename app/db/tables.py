@@ -48,7 +48,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError("a moment needs a time zone")
         return value.astimezone(UTC) if value is not None else None
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give the zone back."""
         if value is None:
             return None
@@ -324,15 +324,19 @@ class CatalogueModel(Base):
 
 
 class IdempotentRequest(Base):
-    """The first answer to a request that may be sent again."""
+    """The first answer to a request that may be sent again; no status: it is still being answered.
+
+    `claimed_at` is seconds of the database's own clock, `token` names the attempt that answers.
+    """
 
     __tablename__ = "idempotent_requests"
-    __table_args__ = (Index(None, "created_at"),)
+    __table_args__ = (Index(None, "claimed_at"),)
 
     owner: Mapped[str] = mapped_column(String(64), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
+    token: Mapped[str] = mapped_column(String(32))
+    claimed_at: Mapped[float]
     status: Mapped[int | None]
     headers: Mapped[dict[str, Any] | None]
     body: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(default=now)

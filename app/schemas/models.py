@@ -51,7 +51,7 @@ class ModelCreate(Body):
         None,
         min_length=1,
         max_length=4096,
-        description="Absolute path of a safetensors file under `FORERANK_MODEL_ROOTS`; `architecture` says what it fits.",
+        description="Absolute path of a safetensors file under `FORERANK_MODEL_ROOTS`; it fits `architecture`.",
     )
     architecture: Text | None = Field(None, min_length=1, max_length=200, description="timm's name of the network.")
     arguments: JsonObject | None = Field(

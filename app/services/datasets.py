@@ -15,6 +15,7 @@ from app.schemas.datasets import DatasetCreate
 from app.settings import Settings
 
 BUILTIN = "builtin:"
+UPLOADED = "uploaded"
 BUILTIN_NAMES = ("digits",)
 
 
@@ -77,6 +78,14 @@ def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
 
 def _invalid(pointer: str, detail: str) -> Invalid:
     return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
+
+
+def location(row: Dataset) -> str:
+    """Where the images lie, as a user would write it; the place of uploads is the server's own."""
+    spec = row.spec
+    if spec["kind"] == "builtin":
+        return f"{BUILTIN}{spec['name']}"
+    return UPLOADED if spec.get("uploaded") else str(spec["path"])
 
 
 def get(session: Session, caller: Caller, reference: str) -> Dataset:

@@ -165,7 +165,7 @@ def _own(session: Session, caller: Caller, reference: str) -> Ranking:
     return row
 
 
-def cancel(session: Session, caller: Caller, reference: str) -> Ranking:
+def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Ranking:
     """End a ranking early. What its models have left in the stores stays; a running forward pass is stopped."""
     row = _own(session, caller, reference)
     rankings = Rankings(session)
@@ -173,6 +173,7 @@ def cancel(session: Session, caller: Caller, reference: str) -> Ranking:
         raise Conflict(f"{row.id} has ended already: {row.state.value}")
     rankings.end_unfinished_runs(row.id, ModelRunState.CANCELLED, None)
     session.refresh(row)
+    jobs.cancel(session, row.id)
     return row
 
 

@@ -1,15 +1,16 @@
 """Queries on rankings: the job, its models, its scores, its events."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
     FINAL_STATES,
+    Dataset,
     ModelRunState,
     Ranking,
     RankingEvent,
@@ -23,6 +24,7 @@ from app.db.tables import (
 
 UNFINISHED_RUNS = (ModelRunState.QUEUED, ModelRunState.EXTRACTING, ModelRunState.SCORING)
 LOOKUP_CHUNK = 300
+Locked = TypeVar("Locked", Ranking, RankingModel)
 
 
 class Rankings(OwnedRepository[Ranking]):
@@ -30,13 +32,14 @@ class Rankings(OwnedRepository[Ranking]):
 
     table = Ranking
 
-    def condition(self, *, state: RankingState | None, target_id: str | None) -> list[ColumnElement[bool]]:
+    def conditions(self, *, state: RankingState | None, target: str | None) -> list[ColumnElement[bool]]:
         """Filters of the list."""
         conditions: list[ColumnElement[bool]] = []
         if state is not None:
             conditions.append(Ranking.state == state)
-        if target_id is not None:
-            conditions.append(Ranking.target_id == target_id)
+        if target is not None:
+            named = select(Dataset.id).where(or_(Dataset.id == target, Dataset.name == target))
+            conditions.append(Ranking.target_id.in_(named))
         return conditions
 
     def models(self, ranking_id: str) -> list[RankingModel]:
@@ -99,6 +102,23 @@ class Rankings(OwnedRepository[Ranking]):
                 "model",
                 {"model_id": model_id, "state": state.value, "stage": stage, "done": done, "total": total},
             )
+
+    def count(self, ranking_id: str, **increments: int) -> None:
+        """Add to the counters; the row stays locked until the transaction ends, so that no addition is lost."""
+        ranking = self._locked(Ranking, ranking_id)
+        if ranking is not None:
+            counters = dict(ranking.counters or {})
+            ranking.counters = {**counters, **{name: counters.get(name, 0) + more for name, more in increments.items()}}
+
+    def add_seconds(self, ranking_id: str, model_id: str, stage: str, seconds: float) -> None:
+        """Note how long a stage of one model took."""
+        run = self._locked(RankingModel, (ranking_id, model_id))
+        if run is not None:
+            run.seconds = {**(run.seconds or {}), stage: seconds}
+
+    def _locked(self, table: type[Locked], key: Any) -> Locked | None:
+        self.session.flush()
+        return self.session.get(table, key, with_for_update=True, populate_existing=True)
 
     def end_unfinished_runs(self, ranking_id: str, state: ModelRunState, problem: Mapping[str, Any] | None) -> None:
         """Close the rows of all models that have not ended."""

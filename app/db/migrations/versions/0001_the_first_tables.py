@@ -68,14 +68,15 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("token", sa.String(length=32), nullable=False),
+        sa.Column("claimed_at", sa.Float(precision=53), nullable=False),
         sa.Column("status", sa.BigInteger(), nullable=True),
         sa.Column("headers", sa.JSON(), nullable=True),
         sa.Column("body", sa.Text(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("owner", "key", name=op.f("pk_idempotent_requests")),
     )
     with op.batch_alter_table("idempotent_requests", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_idempotent_requests_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_idempotent_requests_claimed_at"), ["claimed_at"], unique=False)
 
     op.create_table(
         "models",
@@ -299,7 +300,7 @@ def downgrade() -> None:
 
     op.drop_table("models")
     with op.batch_alter_table("idempotent_requests", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_idempotent_requests_created_at"))
+        batch_op.drop_index(batch_op.f("ix_idempotent_requests_claimed_at"))
 
     op.drop_table("idempotent_requests")
     with op.batch_alter_table("datasets", schema=None) as batch_op:

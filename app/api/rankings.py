@@ -1,0 +1,98 @@
+"""Rankings."""
+
+from fastapi import APIRouter, Request, Response, status
+
+from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SubmitterDep
+from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
+from app.api.problems import problem_responses
+from app.db.repositories.rankings import Rankings
+from app.db.tables import RankingState
+from app.schemas.page import Page
+from app.schemas.rankings import EnsemblesAnswer, RankingAnswer, RankingCreate, ResultsAnswer
+from app.services import rankings, results
+
+router = APIRouter(prefix="/v1/rankings", tags=["rankings"])
+
+
+@router.post("", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(409))
+def create_ranking(
+    body: RankingCreate,
+    request: Request,
+    response: Response,
+    session: SessionDep,
+    jobs: JobsDep,
+    caller: SubmitterDep,
+) -> RankingAnswer:
+    """Ask which models suit a target best. The answer comes at once; poll `Location`, or follow `links.events`.
+
+    Evidence and scores that earlier rankings left are used again: a second ranking of the same target and models
+    with another metric decodes no image and loads no model.
+    """
+    row = rankings.submit(session, jobs, caller, body, request_id=request.state.request_id)
+    response.headers.update({"Location": f"/v1/rankings/{row.id}", "Retry-After": "2"})
+    return results.answers(session, [row])[0]
+
+
+@router.get("")
+def list_rankings(
+    session: ReadSessionDep,
+    caller: ReaderDep,
+    limit: LimitQuery = 50,
+    cursor: CursorQuery = None,
+    state: RankingState | None = None,
+    target: str | None = None,
+    owner: str | None = None,
+    created_after: TimeQuery = None,
+    created_before: TimeQuery = None,
+) -> Page[RankingAnswer]:
+    """The rankings that you may see, newest first. `target` is the id or name of a data set."""
+    repository = Rankings(session)
+    rows = repository.page(
+        caller,
+        limit=limit,
+        before=cursor,
+        owner=owner,
+        created_after=created_after,
+        created_before=created_before,
+        conditions=repository.conditions(state=state, target=target),
+    )
+    shown = {shown.id: shown for shown in results.answers(session, rows)}
+    return page_of(rows, limit, lambda row: shown[row.id])
+
+
+@router.get("/{ranking}", responses=problem_responses(404))
+def get_ranking(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> RankingAnswer:
+    """Where a ranking stands. One that failed is answered with 200, `state` `failed` and its `problem`."""
+    return results.answers(session, [rankings.get(session, caller, ranking)])[0]
+
+
+@router.get("/{ranking}/results", responses=problem_responses(404))
+def get_results(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> ResultsAnswer:
+    """Every model's scores, ranks, seconds and warnings, or why it failed. Rows appear while the ranking runs."""
+    return results.table(session, rankings.get(session, caller, ranking))
+
+
+@router.get("/{ranking}/results.csv", responses=problem_responses(404), response_class=Response)
+def get_results_csv(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """The same table as CSV, one line a model."""
+    table = results.table(session, rankings.get(session, caller, ranking))
+    return Response(results.as_csv(table), media_type="text/csv")
+
+
+@router.get("/{ranking}/ensembles", responses=problem_responses(404))
+def get_ensembles(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> EnsemblesAnswer:
+    """The teams that were asked for, with every term; empty until the ranking has ended."""
+    return results.ensembles(rankings.get(session, caller, ranking))
+
+
+@router.post("/{ranking}/cancel", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(404, 409))
+def cancel_ranking(ranking: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> RankingAnswer:
+    """End a ranking early; a running forward pass is stopped within seconds. 409 once it has ended."""
+    row = rankings.cancel(session, jobs, caller, ranking)
+    return results.answers(session, [row])[0]
+
+
+@router.delete("/{ranking}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
+def delete_ranking(ranking: str, session: SessionDep, caller: SubmitterDep) -> None:
+    """Forget a ranking that has ended; its evidence and scores stay for other rankings."""
+    rankings.delete(session, caller, ranking)

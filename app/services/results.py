@@ -1,0 +1,212 @@
+"""Puts a ranking's table together from the rows that the workers wrote."""
+
+import csv
+import io
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.db.repositories.datasets import Datasets
+from app.db.repositories.models import Models
+from app.db.repositories.rankings import Rankings
+from app.db.tables import Model, Ranking, RankingModel, Score
+from app.schemas.base import Problem
+from app.schemas.rankings import (
+    EnsemblesAnswer,
+    MetricAnswer,
+    ModelRow,
+    RankingAnswer,
+    ResultsAnswer,
+    ScoreAnswer,
+    TargetAnswer,
+)
+from estimators.catalog import METRICS, Metric
+
+HEAD = "head"
+
+
+def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
+    """Where these rankings stand."""
+    counts = Rankings(session).model_counts([ranking.id for ranking in rankings])
+    return [
+        RankingAnswer(
+            id=ranking.id,
+            name=ranking.name,
+            owner=ranking.owner,
+            shared=ranking.shared,
+            created_at=ranking.created_at,
+            state=ranking.state,
+            problem=Problem(**ranking.problem) if ranking.problem else None,
+            target=_target(session, ranking),
+            zoo=ranking.request["zoo"],
+            metrics=[metric["name"] for metric in ranking.request["metrics"]],
+            priority=ranking.request["priority"],
+            model_counts=counts[ranking.id],
+            counters=ranking.counters or {},
+            started_at=ranking.started_at,
+            finished_at=ranking.finished_at,
+            links={
+                "self": f"/v1/rankings/{ranking.id}",
+                "results": f"/v1/rankings/{ranking.id}/results",
+                "ensembles": f"/v1/rankings/{ranking.id}/ensembles",
+                "events": f"/v1/rankings/{ranking.id}/events",
+            },
+        )
+        for ranking in rankings
+    ]
+
+
+def _target(session: Session, ranking: Ranking) -> TargetAnswer:
+    dataset = Datasets(session).get(ranking.target_id)
+    return TargetAnswer(
+        id=ranking.target_id,
+        name=dataset.name if dataset else ranking.request["target"],
+        sample=ranking.sample,
+    )
+
+
+def table(session: Session, ranking: Ranking) -> ResultsAnswer:
+    """Every model's row, best first once the ranking has ended."""
+    rankings = Rankings(session)
+    runs = rankings.models(ranking.id)
+    models = Models(session).get_many(run.model_id for run in runs)
+    cells: dict[str, dict[str, dict[str, Score]]] = {}
+    for cell, score in rankings.scores(ranking.id):
+        cells.setdefault(cell.model_id, {}).setdefault(cell.layer, {})[cell.metric] = score
+    summary = ranking.summary or {}
+    order = summary.get("order", [])
+    rows = [_row(run, models[run.model_id], cells.get(run.model_id, {}), summary) for run in runs]
+    place = {identifier: index for index, identifier in enumerate(order)}
+    rows.sort(key=lambda row: place.get(row.model_id, len(rows)))
+    public = {key: value for key, value in summary.items() if key not in ("ranks", "layer_ranks", "intervals", "order")}
+    return ResultsAnswer(
+        ranking_id=ranking.id,
+        state=ranking.state,
+        target=_target(session, ranking),
+        metrics=[
+            {
+                "name": metric["name"],
+                "parameters": metric["parameters"],
+                "title": METRICS[metric["name"]].title,
+                "reads": METRICS[metric["name"]].reads,
+            }
+            for metric in ranking.request["metrics"]
+        ],
+        models=rows,
+        summary=public or None,
+        counters=ranking.counters or {},
+    )
+
+
+def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], summary: dict[str, Any]) -> ModelRow:
+    ranks = summary.get("ranks", {})
+    intervals = summary.get("intervals", {}).get(run.model_id, {})
+    layer_ranks = summary.get("layer_ranks", {}).get(run.model_id, {})
+    return ModelRow(
+        model_id=run.model_id,
+        model=model.name,
+        state=run.state,
+        stage=run.stage,
+        done=run.done,
+        total=run.total,
+        scores={
+            name: _score(score, ranks.get(name, {}).get(run.model_id), intervals.get(name))
+            for name, score in layers.get(HEAD, {}).items()
+        },
+        layers={
+            layer: {name: _score(score, layer_ranks.get(name, {}).get(layer), None) for name, score in scores.items()}
+            for layer, scores in layers.items()
+            if len(layers) > 1
+        },
+        consensus_rank=summary.get("consensus", {}).get("ranks", {}).get(run.model_id),
+        parameters=model.parameters,
+        seconds=run.seconds,
+        images_per_second=run.images_per_second,
+        reused=run.reused,
+        warnings=run.warnings or [],
+        problem=Problem(**run.problem) if run.problem else None,
+    )
+
+
+def _score(score: Score, rank: int | None, interval: dict[str, Any] | None) -> ScoreAnswer:
+    return ScoreAnswer(
+        value=score.value,
+        rank=rank,
+        seconds=score.seconds,
+        warnings=score.warnings,
+        details=score.details,
+        problem=Problem(**score.problem) if score.problem else None,
+        interval=interval,
+    )
+
+
+def as_csv(results: ResultsAnswer) -> str:
+    """The table, one line a model; a score that cannot be had is an empty cell with its reason at the end."""
+    names = [metric["name"] for metric in results.metrics]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    columns = [column for name in names for column in (name, f"{name}_rank")]
+    writer.writerow(
+        ["model", "model_id", "state", "consensus_rank", "parameters", *columns, "images_per_second", "problem"]
+    )
+    for row in results.models:
+        cells: list[Any] = []
+        reasons = [row.problem.detail] if row.problem else []
+        for name in names:
+            score = row.scores.get(name)
+            cells += [score.value if score else None, score.rank if score else None]
+            if score is not None and score.problem is not None:
+                reasons.append(f"{name}: {score.problem.detail}")
+        writer.writerow(
+            [
+                _plain(row.model),
+                row.model_id,
+                row.state.value,
+                row.consensus_rank,
+                row.parameters,
+                *cells,
+                row.images_per_second,
+                _plain("; ".join(reasons)),
+            ]
+        )
+    return text.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Spreadsheets run cells that begin like a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def ensembles(ranking: Ranking) -> EnsemblesAnswer:
+    """The teams of a ranking; empty until it has ended."""
+    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=ranking.ensembles or [])
+
+
+def metric_answer(metric: Metric) -> MetricAnswer:
+    """A metric's catalogue entry for people."""
+    return MetricAnswer(
+        name=metric.name,
+        title=metric.title,
+        needs=sorted(metric.needs),
+        uses=sorted(metric.uses),
+        tasks=sorted(metric.tasks),
+        range=list(metric.range),
+        unit=metric.unit,
+        measures=metric.measures,
+        formula=metric.formula,
+        reads=metric.reads,
+        fails=metric.fails,
+        cost=metric.cost,
+        cpu_step=metric.cpu_step,
+        source=metric.source,
+        parameters={
+            name: {
+                "default": parameter.default,
+                "description": parameter.description,
+                "kind": parameter.kind,
+                "minimum": parameter.minimum if parameter.kind != "choice" else None,
+                "choices": list(parameter.choices) or None,
+            }
+            for name, parameter in metric.parameters.items()
+        },
+    )

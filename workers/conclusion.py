@@ -1,0 +1,42 @@
+"""What is said of a ranking when all of its models have ended: ranks, consensus, ensembles."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
+from workers.features import HEAD
+from workers.runtime import Runtime
+
+Cells = Sequence[tuple[RankingScore, Score]]
+
+
+def conclude(
+    runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model], cells: Cells
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The summary and the ensembles of a ranking whose models ``runs`` have scores."""
+    present = {run.model_id for run in runs}
+    values: dict[str, dict[str, float]] = {}
+    layers: dict[str, dict[str, dict[str, float]]] = {}
+    for cell, score in cells:
+        if score.value is None or cell.model_id not in present:
+            continue
+        layers.setdefault(cell.model_id, {}).setdefault(cell.metric, {})[cell.layer] = score.value
+        if cell.layer == HEAD:
+            values.setdefault(cell.metric, {})[cell.model_id] = score.value
+    ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
+    summary: dict[str, Any] = {
+        "ranks": ranks,
+        "layer_ranks": {
+            model_id: {metric: competition_ranks(scores) for metric, scores in metrics.items()}
+            for model_id, metrics in layers.items()
+        },
+        "order": [run.model_id for run in runs],
+    }
+    return summary, []
+
+
+def competition_ranks(scores: Mapping[str, float]) -> dict[str, int]:
+    """1 for the highest; equal scores share the better rank (1, 2, 2, 4)."""
+    ordered = sorted(scores.values(), reverse=True)
+    first = {value: rank for rank, value in reversed(list(enumerate(ordered, start=1)))}
+    return {key: first[value] for key, value in scores.items()}

@@ -1,0 +1,147 @@
+"""Start a worker: settings, engine, liveness; and end it in good order."""
+
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import structlog
+from dbos import DBOS, DBOSConfig
+
+from app import jobs, logging
+from app.db.migrate import is_current
+from app.db.repositories.models import Catalogue
+from app.db.session import Database
+from app.settings import Settings
+from workers import inspections, rankings, runtime
+from workers.errors import Problem, raise_problem
+from workers.extractor import ExtractorProcess
+from workers.features import FeatureStore
+from workers.liveness import Liveness, executor_name
+from workers.scorer import ScorerPool, scorer_count
+
+log = structlog.stdlib.get_logger(__name__)
+WORKFLOWS = (inspections, rankings)
+# A parent only waits, so many may; what computes is bounded by the device and the cores.
+RANKINGS_AT_ONCE = 32
+EXECUTOR_THREADS = 128
+
+
+def configuration(settings: Settings, executor: str) -> DBOSConfig:
+    """The engine's settings."""
+    return {
+        "name": jobs.APPLICATION,
+        "system_database_url": jobs.engine_url(settings),
+        "application_version": jobs.APPLICATION_VERSION,
+        "executor_id": executor,
+        "serializer": jobs.JSON,
+        "run_migrations": False,
+        "enable_otlp": False,
+        "log_level": "WARNING",
+        "max_executor_threads": EXECUTOR_THREADS,
+        "notification_listener_polling_interval_sec": max(settings.polling_seconds, 0.001),
+    }
+
+
+def register_queues(settings: Settings) -> None:
+    """Tell the engine how many of each kind of work one worker does at once."""
+    at_once = {
+        jobs.Queue.RANKINGS: RANKINGS_AT_ONCE,
+        jobs.Queue.INSPECTIONS: 1,
+        jobs.Queue.DEVICE: 1,
+        jobs.Queue.SCORING: scorer_count(settings),
+    }
+    for queue, number in at_once.items():
+        DBOS.register_queue(
+            queue.value,
+            worker_concurrency=number,
+            polling_interval_sec=settings.polling_seconds,
+            on_conflict="always_update",
+        )
+
+
+def publish_catalogue(extractor: ExtractorProcess, database: Database) -> None:
+    """Tell the API which models this worker's timm can build; also warms the extractor up."""
+    try:
+        models = raise_problem(extractor.call("publish_catalogue", {}))["models"]
+    except Problem as problem:
+        log.warning("the catalogue was not published", code=problem.code, detail=problem.detail)
+        return
+    rows = [
+        {
+            "name": model["name"],
+            "architecture": model["architecture"],
+            "parameters": model.get("parameters"),
+            "details": {
+                key: value for key, value in model.items() if key not in ("name", "architecture", "parameters")
+            },
+        }
+        for model in models
+    ]
+    with database.transaction() as session:
+        Catalogue(session).replace(rows)
+    log.info("catalogue published", models=len(rows))
+
+
+def run(settings: Settings) -> None:
+    """Work until a signal asks to stop."""
+    logging.configure(settings)
+    jobs.refuse_pickles()
+    database = Database(settings.url)
+    if not is_current(database):
+        raise SystemExit("the database is not at the present revision: run `forerank db upgrade` first")
+    executor = executor_name(settings.device)
+    parts = runtime.Runtime(
+        settings=settings,
+        database=database,
+        features=FeatureStore(settings.features_folder, settings.feature_quota_gigabytes),
+        extractor=ExtractorProcess(settings),
+        scorers=ScorerPool(settings),
+    )
+    runtime.start(parts)
+    DBOS(config=configuration(settings, executor))
+    DBOS.listen_queues([queue.value for queue in jobs.Queue])
+    DBOS.launch()
+    register_queues(settings)
+    liveness = Liveness(settings, database, executor, settings.device)
+    liveness.start()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _stop_with_parent(stop)
+    threading.Thread(target=publish_catalogue, args=(parts.extractor, database), name="catalogue", daemon=True).start()
+    log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
+    stop.wait()
+    log.info("worker stops", executor=executor)
+    _close(parts, liveness)
+
+
+def _close(parts: runtime.Runtime, liveness: Liveness) -> None:
+    # What runs is left to the peers, or to the next start: it was recorded step by step.
+    parts.extractor.close()
+    parts.scorers.close()
+    DBOS.destroy(workflow_completion_timeout_sec=0)
+    liveness.stop()
+    parts.database.close()
+    log.info("worker stopped")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    """Under `forerank serve` standard input is a pipe from it: its end means that the server is gone."""
+    if os.environ.get("FORERANK_STOP_WITH_PARENT") != "1":
+        return
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1024):
+            pass
+        stop.set()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def main(*_: Any) -> None:
+    """`python -m workers`."""
+    run(Settings())

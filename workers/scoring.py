@@ -1,0 +1,89 @@
+"""Scores from the feature store. Runs in a scorer's process; numbers and names in, JSON out."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from app.errors import failure
+from app.settings import Settings
+from estimators.catalog import METRICS
+from estimators.catalog import Evidence as Arrays
+from estimators.score import CannotBeComputed, InvalidEvidence
+from workers.features import FeatureStore
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def compute_scores(
+    payload: Mapping[str, Any], settings: Settings, progress: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """One result for each cell of ``payload["cells"]``, in order; a metric that fails is a result with a problem.
+
+    Raises:
+        KeyError: evidence is not in the store any more.
+    """
+    store = FeatureStore(settings.features_folder, settings.feature_quota_gigabytes)
+    cells = payload["cells"]
+    results = []
+    for done, cell in enumerate(cells):
+        progress({"stage": "scoring", "done": done, "total": len(cells)})
+        results.append(_compute(store, cell))
+    return results
+
+
+def _compute(store: FeatureStore, cell: Mapping[str, Any]) -> dict[str, Any]:
+    started = time.perf_counter()
+    result: dict[str, Any] = {"value": None, "warnings": [], "details": {}, "problem": None, "resamples": None}
+    with store.open(cell["evidence_key"]) as evidence:
+        reference = store.open(cell["reference_key"]) if cell["reference_key"] else None
+        try:
+            arrays = Arrays(
+                features=evidence.features,
+                labels=evidence.labels,
+                source_probabilities=evidence.source_probabilities,
+                reference_features=reference.features if reference else None,
+            )
+            result |= _score(cell, arrays)
+        except (CannotBeComputed, InvalidEvidence) as error:
+            result["problem"] = failure("metric-problem", f"cannot be computed: {error}")
+        except Exception as error:
+            log.exception("metric failed", metric=cell["metric"], evidence=cell["evidence_key"])
+            result["problem"] = failure("internal-error", f"{type(error).__name__}: {error}")
+        finally:
+            if reference is not None:
+                reference.close()
+    result["seconds"] = round(time.perf_counter() - started, 6)
+    return result
+
+
+def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
+    metric = METRICS[cell["metric"]]
+    score = metric.compute(arrays, **cell["parameters"])
+    if not math.isfinite(score.value):
+        raise CannotBeComputed(f"its value is {score.value}")
+    return {
+        "value": float(score.value),
+        "warnings": list(score.warnings),
+        "details": plain(score.details),
+        "resamples": None,
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same value out of JSON's types only; a number that is not finite becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, bool, int)) or value is None:
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+COMMANDS = {"score": compute_scores}
