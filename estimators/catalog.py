@@ -1,18 +1,27 @@
 """The registry of metrics: what each needs, what it means, what it costs, and how to call it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from array_api_compat import array_namespace
 
-from estimators.hscore import h_score
+from estimators.baselines import linear_probe, nearest_neighbor
+from estimators.etran import combine_etran, energy, etran
+from estimators.gbc import gbc
+from estimators.hscore import h_score, regularized_h_score
 from estimators.leep import leep
 from estimators.logme import logme
 from estimators.nce import nce
+from estimators.ncti import combine_ncti, ncti
+from estimators.nleep import nleep
+from estimators.parc import parc
+from estimators.ped import BASES, ped
 from estimators.score import CannotBeComputed, Score
+from estimators.sfda import lda, sfda
 from estimators.tmi import tmi
+from estimators.transrate import transrate
 from estimators.validation import Array, check_choice, check_number, check_probabilities
 
 
@@ -60,6 +69,7 @@ class Parameter:
         description: one sentence.
         kind: ``integer``, ``number`` or ``choice``.
         minimum: smallest value; ``exclusive`` if it is itself not allowed.
+        maximum: largest value, or None.
         choices: all values that a ``choice`` may take.
         optional: whether None is a value.
     """
@@ -68,6 +78,7 @@ class Parameter:
     description: str
     kind: str = "number"
     minimum: float = 0.0
+    maximum: float | None = None
     exclusive: bool = False
     choices: tuple[Any, ...] = ()
     optional: bool = False
@@ -79,7 +90,14 @@ class Parameter:
         if self.kind == "choice":
             check_choice(name, value, self.choices)
         else:
-            check_number(name, value, minimum=self.minimum, exclusive=self.exclusive, whole=self.kind == "integer")
+            check_number(
+                name,
+                value,
+                minimum=self.minimum,
+                maximum=self.maximum,
+                exclusive=self.exclusive,
+                whole=self.kind == "integer",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +118,8 @@ class Metric:
         source: the citation.
         parameters: its keyword arguments.
         function: the function itself; ``arguments`` are the fields of the evidence that it takes.
+        combine: for metrics that mean something only within a pool of models: all the pool's Scores to its final
+            values, in the same order; None for the others.
     """
 
     name: str
@@ -118,6 +138,7 @@ class Metric:
     uses: frozenset[str] = frozenset()
     tasks: frozenset[str] = frozenset({"classification"})
     cpu_step: str = ""
+    combine: Callable[[Sequence[Score]], list[float]] | None = None
     parameters: Mapping[str, Parameter] = field(default_factory=lambda: MappingProxyType({}))
 
     def compute(self, evidence: Evidence, **parameters: Any) -> Score:
@@ -155,6 +176,8 @@ COMPAT = Parameter(
     choices=(None, "author"),
     optional=True,
 )
+
+FEATURES = frozenset({"features", "labels"})
 
 _ALL = (
     Metric(
@@ -194,7 +217,7 @@ _ALL = (
     Metric(
         name="tmi",
         title="TMI",
-        needs=frozenset({"features", "labels"}),
+        needs=FEATURES,
         arguments=("features", "labels"),
         range=(None, None),
         unit="nats",
@@ -219,7 +242,7 @@ _ALL = (
     Metric(
         name="logme",
         title="LogME",
-        needs=frozenset({"features", "labels"}),
+        needs=FEATURES,
         uses=frozenset({"targets"}),
         arguments=("features", "labels", "targets"),
         tasks=frozenset({"classification", "multi_label", "regression"}),
@@ -238,7 +261,7 @@ _ALL = (
     Metric(
         name="h_score",
         title="H-score",
-        needs=frozenset({"features", "labels"}),
+        needs=FEATURES,
         arguments=("features", "labels"),
         range=(0.0, None),
         unit="",
@@ -249,6 +272,283 @@ _ALL = (
         cost="O(N D² + D³)",
         source="Bao et al., An Information-Theoretic Approach to Transferability in Task Transfer Learning, ICIP 2019",
         function=h_score,
+        parameters=MappingProxyType({"compat": COMPAT}),
+    ),
+    Metric(
+        name="regularized_h_score",
+        title="Regularised H-score",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, None),
+        unit="",
+        measures="The H-score with a covariance that is trusted only as far as the number of samples allows.",
+        formula="(1 - a) tr(Σ_a⁻¹ cov(μ_y)), Σ_a = (1 - a) Σ + a tr(Σ)/D I, a by Ledoit and Wolf",
+        reads="As the H-score, and from few samples too; between 0 and C - 1.",
+        fails="With very few samples the shrinkage nears 1 and all directions count alike.",
+        cost="O(N D² + D³)",
+        source="Ibrahim, Ponomareva, Mazumder, Newer is not always better: Rethinking transferability metrics, their "
+        "peculiarities, stability and performance, ECML PKDD 2022",
+        function=regularized_h_score,
+        parameters=MappingProxyType({"compat": COMPAT}),
+    ),
+    Metric(
+        name="sfda",
+        title="SFDA",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, 1.0),
+        unit="probability",
+        measures="How surely a linear discriminant recognises each image's class after every image has been pushed "
+        "towards the other classes, the more the less sure it was.",
+        formula="(1/N) Σ_i p(y_i | x'_i), x'_i = q_i x_i + (1 - q_i) mean of the other class means",
+        reads="A mean probability: 1/C is chance, 1 is certainty.",
+        fails="Reaches 1 for every model when there are few samples for the dimensions, and then tells nothing.",
+        cost="O(N D² + D³ + N D C)",
+        source="Shao et al., Not All Models Are Equal: Predicting Model Transferability in a Self-challenging Fisher "
+        "Space, ECCV 2022",
+        function=sfda,
+        parameters=MappingProxyType({"compat": COMPAT}),
+    ),
+    Metric(
+        name="lda",
+        title="LDA posterior",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, 1.0),
+        unit="probability",
+        measures="How surely a linear discriminant recognises each image's class.",
+        formula="(1/N) Σ_i p(y_i | x_i), p = softmax_c(x^T S⁻¹ μ_c - μ_c^T S⁻¹ μ_c/2 + ln p_c)",
+        reads="A mean probability: 1/C is chance, 1 is certainty.",
+        fails="As SFDA, sooner: the samples are not made harder.",
+        cost="O(N D² + D³ + N D C)",
+        source="Gholami et al., ETran: Energy-Based Transferability Estimation, ICCV 2023",
+        function=lda,
+        parameters=MappingProxyType({"compat": COMPAT}),
+    ),
+    Metric(
+        name="ped",
+        title="PED",
+        needs=FEATURES,
+        uses=frozenset({"reference_features"}),
+        arguments=("features", "labels", "reference_features"),
+        range=(None, None),
+        unit="that of the base metric",
+        measures="The base metric after classes that overlap have pushed each other apart, as fine-tuning would.",
+        formula="base(X'), where class means move by δ_a = Σ_b min(h²/2 F_ab, F_ab) (μ_a - μ_b)/d_ab, "
+        "F_ab = max(overlap (R_a + R_b) - d_ab, 0), at most six times",
+        reads="As the base metric. The gain over the base says how much room there is between the classes.",
+        fails="Moves little when classes are few, by one or two steps when they are about a hundred (a hundred and one "
+        "classes can move half as far as ninety-nine); without reference features it is not the published protocol.",
+        cost="O(N D + C² D) and the base metric",
+        source="Li et al., Exploring Model Transferability through the Lens of Potential Energy, ICCV 2023",
+        function=ped,
+        parameters=MappingProxyType(
+            {
+                "base": Parameter("sfda", "metric of the moved features", "choice", choices=tuple(BASES)),
+                "overlap": Parameter(0.6, "how many radii wide a class counts"),
+                "time_step": Parameter(0.1, "step of the simulated motion", exclusive=True),
+                "exit_ratio": Parameter(0.5, "stop when a step moves less than this share of the first"),
+                "compat": COMPAT,
+            }
+        ),
+    ),
+    Metric(
+        name="nleep",
+        title="N-LEEP",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(None, 0.0),
+        unit="nats",
+        measures="LEEP with clusters of the features in place of source classes, so it needs no classifier.",
+        formula="(1/N) Σ_i ln Σ_k r_ik p(y_i | k), r from a mixture of 5 C Gaussians in the principal components that "
+        "explain 80 % of the variance",
+        reads="0 is perfect; -H(Y) means that the clusters tell nothing of the classes.",
+        fails="With few samples a cluster holds few images of one class and the score is too high; another seed gives "
+        "another clustering.",
+        cost="O(iterations · N K d²), K components in d ≤ D dimensions; less once assignments are clear",
+        cpu_step="k-means (scikit-learn) and the mixture (NumPy)",
+        source="Li et al., Ranking Neural Checkpoints, CVPR 2021",
+        function=nleep,
+        parameters=MappingProxyType(
+            {
+                "components_per_class": Parameter(5, "mixture components a class", "integer", 1),
+                "seed": Parameter(0, "seed of the k-means start", "integer"),
+                "compat": COMPAT,
+            }
+        ),
+    ),
+    Metric(
+        name="gbc",
+        title="GBC",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(None, 0.0),
+        unit="",
+        measures="How much the classes overlap, each seen as a Gaussian.",
+        formula="-Σ_{a≠b} exp(-D_B(a, b)), D_B the Bhattacharyya distance",
+        reads="0 means no overlap; -C (C - 1) that all classes coincide.",
+        fails="Depends on the scale of the features through the smallest variance of 1e-4; a few close classes decide "
+        "it, because the others' terms vanish.",
+        cost="O(N D min(N, D) + min(N, D)³) to project, O(N d + C² d) after",
+        source="Pándy et al., Transferability Estimation using Bhattacharyya Class Separability, CVPR 2022",
+        function=gbc,
+        parameters=MappingProxyType(
+            {
+                "covariance": Parameter("spherical", "shape of a class", "choice", choices=("spherical", "diagonal")),
+                "components": Parameter(64, "principal components to keep; none: all", "integer", 1, optional=True),
+                "compat": COMPAT,
+            }
+        ),
+    ),
+    Metric(
+        name="transrate",
+        title="TransRate",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, None),
+        unit="nats",
+        measures="How much shorter a code for the features becomes when the class is known.",
+        formula="R(Z) - Σ_c p_c R(Z_c), R(Z) = ½ ln det(I + Z^T Z/(n ε))",
+        reads="Only differences between models on one data set mean anything.",
+        fails="Depends on the scale of the features against ε, and grows with D; with few samples a class it measures "
+        "the number of classes.",
+        cost="O(N D² + D³)",
+        source="Huang et al., Frustratingly Easy Transferability Estimation, ICML 2022",
+        function=transrate,
+        parameters=MappingProxyType(
+            {
+                "epsilon": Parameter(1e-4, "squared distortion, in the unit of the features", exclusive=True),
+                "compat": COMPAT,
+            }
+        ),
+    ),
+    Metric(
+        name="parc",
+        title="PARC",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(-100.0, 100.0),
+        unit="percent",
+        measures="Whether pairs of images of one class are closer in feature space than pairs of two.",
+        formula="100 · Spearman over pairs of (1 - corr(x_i, x_j), 1 - corr(y_i, y_j))",
+        reads="0 is chance. Even perfect features stay below 100 with many classes, where few pairs share one.",
+        fails="Looks at all pairs alike, so with many classes it hardly sees the few that matter.",
+        cost="O(N² D + N² log N) time, O(N D) memory",
+        cpu_step="ranking (NumPy)",
+        source="Bolya, Mittapalli, Hoffman, Scalable Diverse Model Selection for Accessible Transfer Learning, "
+        "NeurIPS 2021",
+        function=parc,
+        parameters=MappingProxyType(
+            {
+                "components": Parameter(None, "principal components to keep; none: all", "integer", 1, optional=True),
+                "ties": Parameter(
+                    "computed",
+                    "whether equal label distances are told apart by rounding, as in all published numbers, or tied",
+                    "choice",
+                    choices=("computed", "exact"),
+                ),
+                "compat": COMPAT,
+            }
+        ),
+    ),
+    Metric(
+        name="nearest_neighbor",
+        title="Nearest neighbour",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, 1.0),
+        unit="accuracy",
+        measures="How often the most similar other image has the same class (a baseline).",
+        formula="leave-one-out accuracy of the nearest neighbours' majority label, Euclidean distance",
+        reads="An accuracy: the share of the largest class is what guessing gives.",
+        fails="Near-duplicate images make every model look good.",
+        cost="O(N² D)",
+        cpu_step="neighbour search (scikit-learn)",
+        source="Cover and Hart, Nearest neighbor pattern classification, 1967",
+        function=nearest_neighbor,
+        parameters=MappingProxyType({"neighbors": Parameter(1, "how many vote", "integer", 1)}),
+    ),
+    Metric(
+        name="linear_probe",
+        title="Linear probe",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, 1.0),
+        unit="accuracy",
+        measures="How well a linear classifier on the frozen features does on images it has not seen (a baseline).",
+        formula="accuracy of logistic regression on standardised features, stratified 3-fold cross-validation",
+        reads="An accuracy: the share of the largest class is what guessing gives.",
+        fails="Measures the features as they are, so it favours models that need no fine-tuning; slow.",
+        cost="O(folds · iterations · N D C)",
+        cpu_step="everything (scikit-learn)",
+        source="Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016",
+        function=linear_probe,
+        parameters=MappingProxyType(
+            {
+                "folds": Parameter(3, "number of folds", "integer", 2),
+                "penalty": Parameter(1.0, "strength of the squared penalty on the weights", exclusive=True),
+                "seed": Parameter(0, "seed of the assignment to folds", "integer"),
+            }
+        ),
+    ),
+    Metric(
+        name="energy",
+        title="Energy",
+        needs=frozenset({"features"}),
+        arguments=("features",),
+        range=(None, None),
+        unit="nats",
+        measures="How strongly the features answer to the images they answer least to.",
+        formula="mean over the lowest 0.5 % of the images of ln Σ_d exp(x_id)",
+        reads="Only differences between models of one width mean anything. One half of ETran.",
+        fails="Knows nothing of the labels; follows the scale and the number of dimensions.",
+        cost="O(N D)",
+        source="Gholami et al., ETran: Energy-Based Transferability Estimation, ICCV 2023",
+        function=energy,
+        parameters=MappingProxyType(
+            {
+                "percent": Parameter(0.5, "share of the images in the tail", exclusive=True, maximum=100.0),
+                "tail": Parameter("lowest", "which tail", "choice", choices=("lowest", "highest")),
+                "compat": COMPAT,
+            }
+        ),
+    ),
+    Metric(
+        name="etran",
+        title="ETran",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(0.0, 1.0),
+        unit="share of the pool's span",
+        measures="The LDA posterior and a little of the energy, each placed between the pool's worst and best.",
+        formula="0.15 minmax(energy) + 0.85 minmax(LDA posterior) over the pool",
+        reads="1 is best in both; adding a model to the pool changes the others' scores.",
+        fails="Means nothing for one model, and what its parts fail at.",
+        cost="O(N D² + D³ + N D C)",
+        source="Gholami et al., ETran: Energy-Based Transferability Estimation, ICCV 2023",
+        function=etran,
+        combine=combine_etran,
+        parameters=MappingProxyType({"compat": COMPAT}),
+    ),
+    Metric(
+        name="ncti",
+        title="NCTI",
+        needs=FEATURES,
+        arguments=("features", "labels"),
+        range=(-1.0, 2.0),
+        unit="sum of shares of the pool's span",
+        measures="How far the features already have the shape that the last layer takes at the end of training: spread "
+        "classes, confident and compact.",
+        formula="minmax(mean posterior) + minmax(nuclear norm of the discriminant projection) - minmax(ln Σ_c nuclear "
+        "norm of the posteriors of class c) over the pool",
+        reads="2 is best in all parts; adding a model to the pool changes the others' scores.",
+        fails="Means nothing for one model; sees the first 64 principal components only.",
+        cost="O(N D min(N, D) + min(N, D)³)",
+        cpu_step="discriminant (scikit-learn)",
+        source="Wang et al., How Far Pre-trained Models Are from Neural Collapse on the Target Dataset Informs their "
+        "Transferability, ICCV 2023",
+        function=ncti,
+        combine=combine_ncti,
         parameters=MappingProxyType({"compat": COMPAT}),
     ),
 )

@@ -1,6 +1,6 @@
 """H-score: how much of the features' variation is variation between classes, direction by direction."""
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from estimators.classes import by_class
 from estimators.linalg import SMALLEST_PIVOT, cholesky, rank_tolerance, solve_factored
@@ -32,7 +32,7 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
     xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
     grouped = by_class(features - xp.mean(features, axis=0), labels)
-    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=features.device)
+    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
     between = grouped.means() * xp.sqrt(counts)[:, None]
     value, rank = explained_variation(grouped.rows, between)
     warnings = []
@@ -71,3 +71,63 @@ def explained_variation(centred: Array, between: Array) -> tuple[float, int]:
     del left
     rotated = (between / scales) @ xp.matrix_transpose(right[:rank, :])
     return float(xp.sum((rotated / singular[:rank]) ** 2)), rank
+
+
+def regularized_h_score(*, features: Array, labels: Array, compat: str | None = None) -> Score:
+    """H-score with the covariance shrunk by Ledoit and Wolf: ``(1 - a) tr(Σ_a^-1 cov(μ_y))``.
+
+        Σ_a = (1 - a) Σ + a tr(Σ)/D I,   Σ = X̃^T X̃ / N,   a the Ledoit-Wolf shrinkage
+
+    Defined, and not saturated, for N <= D too.
+    Ibrahim, Ponomareva, Mazumder, "Newer is not always better: Rethinking transferability metrics", ECML 2022, sec. 3.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers or strings.
+        compat: ``"author"`` gives the same number.
+
+    Returns:
+        Score without unit, from 0 to C - 1. Details: samples, dimensions, classes, shrinkage.
+
+    Raises:
+        InvalidEvidence: wrong shapes, NaN, fewer than two samples.
+        CannotBeComputed: all samples are alike.
+    """
+    check_compat(compat)
+    features = check_features(features, minimum_samples=2)
+    xp = array_namespace(features)
+    samples, dimensions = (int(n) for n in features.shape)
+    grouped = by_class(features - xp.mean(features, axis=0), labels)
+    covariance = (xp.matrix_transpose(grouped.rows) @ grouped.rows) / samples
+    variance = float(xp.linalg.trace(covariance)) / dimensions
+    if variance == 0:
+        raise CannotBeComputed("all samples have the same features")
+    shrinkage = ledoit_wolf(grouped.rows, covariance)
+    identity = xp.eye(dimensions, dtype=features.dtype, device=device(features))
+    factor = cholesky((1 - shrinkage) * covariance + shrinkage * variance * identity)
+    if factor is None:
+        raise CannotBeComputed("the shrunk covariance is singular to rounding")
+    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
+    between = grouped.means() * xp.sqrt(counts / (samples - 1))[:, None]
+    trace = xp.sum(xp.matrix_transpose(between) * solve_factored(factor, xp.matrix_transpose(between)))
+    return Score(
+        (1 - shrinkage) * float(trace),
+        (),
+        {"samples": samples, "dimensions": dimensions, "classes": len(grouped.classes), "shrinkage": shrinkage},
+    )
+
+
+def ledoit_wolf(centred: Array, covariance: Array) -> float:
+    """The shrinkage that minimises the expected squared error of the covariance.
+
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3. The
+    fourth moments need only the squared length of each row, O(N D).
+    """
+    xp = array_namespace(centred)
+    samples, dimensions = centred.shape
+    squared = float(xp.sum(covariance**2))
+    variance = float(xp.linalg.trace(covariance)) / dimensions
+    distance = squared - dimensions * variance**2
+    fourth = float(xp.sum(xp.sum(centred**2, axis=1) ** 2)) / samples
+    error = min((fourth - squared) / samples, distance)
+    return error / distance if error > 0 else 0.0

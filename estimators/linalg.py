@@ -44,3 +44,37 @@ def log_determinant(matrix: Array) -> float:
 def rank_tolerance(shape: tuple[int, ...], dtype: Any) -> float:
     """Eigenvalues of a Gram matrix below this share of the largest are rounding."""
     return max(shape) * float(np.finfo(np.float32 if "float32" in str(dtype) else np.float64).eps)
+
+
+def principal_axes(centred: Array, count: int | None = None) -> tuple[Array, Array]:
+    """Variances (k,) in falling order, over N - 1, and unit axes (D, k) of centred rows (N, D).
+
+    At most min(N, D) axes, and none whose variance is rounding; from the smaller Gram matrix.
+    """
+    xp = array_namespace(centred)
+    samples, dimensions = centred.shape
+    wide = samples < dimensions
+    transposed = xp.matrix_transpose(centred)
+    gram = centred @ transposed if wide else transposed @ centred
+    size = gram.shape[0]
+    count = size if count is None else min(count, size)
+    if is_numpy_array(gram):
+        from scipy.linalg import eigh
+
+        subset = None if count == size else (size - count, size - 1)
+        values, vectors = eigh(gram, subset_by_index=subset, check_finite=False, overwrite_a=True)
+    else:
+        values, vectors = xp.linalg.eigh(gram)
+        values, vectors = values[size - count :], vectors[:, size - count :]
+    kept = values > rank_tolerance(centred.shape, centred.dtype) * values[-1]
+    values, vectors = xp.flip(values[kept]), xp.flip(vectors[:, kept], axis=1)
+    if wide:
+        vectors = (transposed @ vectors) / xp.sqrt(values)
+    return values / max(1, samples - 1), vectors
+
+
+def project(features: Array, components: int) -> Array:
+    """(N, k) the features in their first principal components, k being at most ``components``."""
+    xp = array_namespace(features)
+    centred = features - xp.mean(features, axis=0)
+    return centred @ principal_axes(centred, components)[1]

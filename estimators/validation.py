@@ -187,9 +187,19 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(repr(choice) for choice in choices)}; got {value!r}")
 
 
-def check_number(name: str, value: Any, *, minimum: float, exclusive: bool = False, whole: bool = False) -> None:
-    """Check a numeric parameter; ``whole`` asks for an integer."""
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    minimum: float,
+    maximum: float | None = None,
+    exclusive: bool = False,
+    whole: bool = False,
+) -> None:
+    """Check a numeric parameter; ``whole`` asks for an integer, ``exclusive`` for more than the minimum."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer) if whole else (int, float, np.number)):
         raise ValueError(f"{name} must be {'an integer' if whole else 'a number'}; got {value!r}")
     if not np.isfinite(value) or value < minimum or (exclusive and value == minimum):
         raise ValueError(f"{name} must be {'above' if exclusive else 'at least'} {minimum:g}; got {value!r}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be at most {maximum:g}; got {value!r}")

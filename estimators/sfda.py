@@ -1,0 +1,177 @@
+"""SFDA and the LDA posterior: how surely a shrunk linear discriminant assigns each sample to its own class."""
+
+import dataclasses
+import math
+
+from array_api_compat import array_namespace, device
+
+from estimators.classes import ByClass, by_class
+from estimators.linalg import cholesky, solve_factored
+from estimators.score import CannotBeComputed, Score
+from estimators.validation import Array, check_compat, check_features
+
+SMALLEST_SHRINKAGE = 1e-10
+SATURATED = 1e-6
+
+
+def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
+    """Self-challenging Fisher discriminant analysis: the mean posterior of the true class, ``(1/N) Σ_i p(y_i | x'_i)``.
+
+    A discriminant is fitted (`posteriors`), each sample is drawn towards the other classes the less sure it is,
+
+        q_i  = softmax(p(· | x_i))_{y_i}
+        x'_i = q_i x_i + (1 - q_i) (mean of the means of the other classes),
+
+    and the discriminant is fitted again on x' with the shrinkage of the first fit.
+    Shao et al., "Not All Models Are Equal: Predicting Model Transferability in a Self-challenging Fisher Space",
+    ECCV 2022, sec. 4.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers or strings.
+        compat: ``"author"`` gives the same number; the paper writes the mean of ln p, which is in the details.
+
+    Returns:
+        Score in [0, 1]. Details: samples, dimensions, classes, shrinkage, first_mean_posterior, mean_log_posterior.
+
+    Raises:
+        InvalidEvidence: wrong shapes, NaN.
+        CannotBeComputed: fewer than two classes, or no variation inside the classes.
+    """
+    check_compat(compat)
+    grouped = _grouped(features, labels)
+    xp = array_namespace(grouped.rows)
+    shrinkage, scatter = fisher_shrinkage(grouped)
+    probabilities = xp.exp(log_posteriors(grouped, scatter, shrinkage))
+    first = _of_own_class(probabilities, grouped)
+    confidence = xp.exp(first) / xp.sum(xp.exp(probabilities), axis=1)
+    means = grouped.means()
+    others = (xp.sum(means, axis=0) - means) / (len(grouped.classes) - 1)
+    mixed = [
+        q[:, None] * group + (1 - q)[:, None] * other
+        for q, group, other in zip(
+            (confidence[part] for part in grouped.slices()), grouped.groups(), others, strict=True
+        )
+    ]
+    challenged = dataclasses.replace(grouped, rows=xp.concat(mixed))
+    del mixed
+    logs = _of_own_class(log_posteriors(challenged, within_scatter(challenged), shrinkage), grouped)
+    return _score(
+        float(xp.mean(xp.exp(logs))),
+        grouped,
+        shrinkage=shrinkage,
+        first_mean_posterior=float(xp.mean(first)),
+        mean_log_posterior=float(xp.mean(logs)),
+    )
+
+
+def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
+    """Mean posterior of the true class under a shrunk linear discriminant, ``(1/N) Σ_i p(y_i | x_i)``.
+
+    The first fit of `sfda`. Gholami et al., "ETran: Energy-Based Transferability Estimation", ICCV 2023, sec. 3.3.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers or strings.
+        compat: ``"author"`` gives the number of ETran's program, in which the whitening has no effect: the covariance
+            is the identity.
+
+    Returns:
+        Score in [0, 1]. Details: samples, dimensions, classes, shrinkage.
+
+    Raises:
+        InvalidEvidence: wrong shapes, NaN.
+        CannotBeComputed: fewer than two classes, or no variation inside the classes.
+    """
+    author = check_compat(compat)
+    grouped = _grouped(features, labels)
+    xp = array_namespace(grouped.rows)
+    if author:
+        logs = _log_softmax_of_discriminant(grouped, xp.matrix_transpose(grouped.means()))
+        shrinkage = 1.0
+    else:
+        shrinkage, scatter = fisher_shrinkage(grouped)
+        logs = log_posteriors(grouped, scatter, shrinkage)
+    value = float(xp.mean(xp.exp(_of_own_class(logs, grouped))))
+    return _score(value, grouped, shrinkage=shrinkage)
+
+
+def _grouped(features: Array, labels: Array) -> ByClass:
+    features = check_features(features)
+    xp = array_namespace(features)
+    # Posteriors do not depend on the origin; round numbers do.
+    grouped = by_class(features - xp.mean(features, axis=0), labels)
+    if len(grouped.classes) < 2:
+        raise CannotBeComputed("a discriminant needs at least two classes; there is one")
+    return grouped
+
+
+def within_scatter(grouped: ByClass) -> Array:
+    """(D, D) ``S_w = Σ_c p_c Cov_c`` with population covariances."""
+    xp = array_namespace(grouped.rows)
+    centred = xp.concat([group - xp.mean(group, axis=0) for group in grouped.groups()])
+    return (xp.matrix_transpose(centred) @ centred) / centred.shape[0]
+
+
+def fisher_shrinkage(grouped: ByClass) -> tuple[float, Array]:
+    """``s = max(exp(-5 λ), 1e-10)`` and S_w, λ being the largest eigenvalue of S_w after six power steps.
+
+    The steps start from the row sums; so few of them give a λ slightly too low, which is part of the definition.
+    """
+    scatter = within_scatter(grouped)
+    xp = array_namespace(scatter)
+    if not bool(xp.linalg.trace(scatter) > 0):
+        raise CannotBeComputed("the samples of each class are all alike, so there is no scatter inside the classes")
+    vector = previous = xp.sum(scatter, axis=1)
+    for _ in range(6):
+        image = scatter @ vector
+        length = xp.linalg.vector_norm(image)
+        if not bool(length > 0):
+            return 1.0, scatter
+        previous, vector = vector, image / length
+    eigenvalue = float(vector @ (scatter @ previous))
+    return max(math.exp(-5 * eigenvalue), SMALLEST_SHRINKAGE), scatter
+
+
+def log_posteriors(grouped: ByClass, scatter: Array, shrinkage: float) -> Array:
+    """(N, C) ``ln p(c | x) = ln softmax_c(x^T S^-1 μ_c - 1/2 μ_c^T S^-1 μ_c + ln p_c)``,
+    with ``S = (1 - s) S_w + s tr(S_w)/D I``."""
+    xp = array_namespace(scatter)
+    dimensions = scatter.shape[0]
+    ridge = shrinkage * float(xp.linalg.trace(scatter)) / dimensions
+    identity = xp.eye(dimensions, dtype=scatter.dtype, device=device(scatter))
+    factor = cholesky((1 - shrinkage) * scatter + ridge * identity)
+    if factor is None:
+        raise CannotBeComputed("the scatter inside the classes is singular to rounding")
+    return _log_softmax_of_discriminant(grouped, solve_factored(factor, xp.matrix_transpose(grouped.means())))
+
+
+def _log_softmax_of_discriminant(grouped: ByClass, directions: Array) -> Array:
+    xp = array_namespace(directions)
+    counts = xp.asarray(grouped.counts, dtype=directions.dtype, device=device(directions))
+    offsets = xp.log(counts / xp.sum(counts)) - 0.5 * xp.sum(xp.matrix_transpose(grouped.means()) * directions, axis=0)
+    values = grouped.rows @ directions + offsets
+    values = values - xp.max(values, axis=1, keepdims=True)
+    return values - xp.log(xp.sum(xp.exp(values), axis=1, keepdims=True))
+
+
+def _of_own_class(values: Array, grouped: ByClass) -> Array:
+    """(N,) the entry of each row's class in (N, C)."""
+    xp = array_namespace(values)
+    return xp.concat([values[part, c] for c, part in enumerate(grouped.slices())])
+
+
+def _score(value: float, grouped: ByClass, **details: float) -> Score:
+    samples, dimensions = grouped.rows.shape
+    warnings = []
+    if 1 - value < SATURATED:
+        warnings.append(
+            "saturated: every sample is assigned to its class with certainty, so models cannot be told apart"
+        )
+    if samples - len(grouped.classes) < dimensions:
+        warnings.append(f"few samples: {samples} samples for {dimensions} dimensions; the classes separate by chance")
+    return Score(
+        value,
+        tuple(warnings),
+        {"samples": int(samples), "dimensions": int(dimensions), "classes": len(grouped.classes), **details},
+    )
