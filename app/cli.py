@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from app import cli_keys
 from app.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Rank pre-trained models for your images.")
@@ -19,6 +20,7 @@ database_commands = typer.Typer(no_args_is_help=True, help="The database.")
 zoo_commands = typer.Typer(no_args_is_help=True, help="Models that can be had without a hub.")
 app.add_typer(database_commands, name="db")
 app.add_typer(zoo_commands, name="zoo")
+app.add_typer(cli_keys.commands, name="key")
 
 RESTART_SECONDS = 2.0
 STOP_SECONDS = 15.0
@@ -49,11 +51,14 @@ def serve(
     """Start the API and one worker, two processes under this command. On SQLite the database is upgraded first."""
     import uvicorn
 
+    from app.logging import configure
     from app.main import create_app
 
     settings = Settings()
+    configure(settings)
     if settings.url.startswith("sqlite"):
         upgrade_database()
+    cli_keys.check_bind(settings)
     # Made before the worker starts: a setting that is refused must not leave a worker behind.
     application = create_app(settings)
     server = uvicorn.Server(

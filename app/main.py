@@ -5,16 +5,24 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import document, probes, problems
+from app.api import datasets, document, metrics, models, probes, problems, rankings
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
 from app.jobs import Jobs
 from app.services.keys import check_bind
 from app.services.quotas import Quotas
+from app.services.retries import Retries
 from app.settings import Settings
 
-ROUTERS: tuple[APIRouter, ...] = (probes.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    datasets.router,
+    models.router,
+    rankings.router,
+    metrics.router,
+    probes.router,
+    probes.measurements,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -29,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
             jobs = Jobs(settings, database)
             app.state.database = database
             app.state.jobs = jobs
+            app.state.retries = Retries(settings, database)
             try:
                 yield
             finally:

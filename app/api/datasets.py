@@ -5,13 +5,14 @@ from fastapi import APIRouter, Response, status
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.problems import problem_responses
+from app.api.route import Route
 from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset, ResourceState
 from app.schemas.datasets import DatasetAnswer, DatasetCreate
 from app.schemas.page import Page
 from app.services import datasets
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=Route)
 
 
 def answer(row: Dataset) -> DatasetAnswer:

@@ -4,12 +4,13 @@ from fastapi import APIRouter
 
 from app.api.dependencies import ReaderDep
 from app.api.problems import problem_responses
+from app.api.route import Route
 from app.errors import NotFound
 from app.schemas.rankings import MetricAnswer
 from app.services.results import metric_answer
 from estimators.catalog import METRICS
 
-router = APIRouter(prefix="/v1/metrics", tags=["metrics"])
+router = APIRouter(prefix="/v1/metrics", tags=["metrics"], route_class=Route)
 
 
 @router.get("")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response, status
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.problems import problem_responses
+from app.api.route import Route
 from app.db.repositories.models import Catalogue, Models, Zoos
 from app.db.tables import Model, ResourceState, Zoo
 from app.schemas.models import (
@@ -22,7 +23,7 @@ from app.schemas.models import (
 from app.schemas.page import Page
 from app.services import models
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=Route)
 
 
 def answer(row: Model) -> ModelAnswer:

@@ -4,16 +4,19 @@ import http
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
-from app.errors import ForerankError, Invalid, problem_type
+from app.errors import Conflict, ForerankError, Invalid, Unavailable, problem_type
 
 MEDIA_TYPE = "application/problem+json"
-PLACES = {"query", "path", "header", "cookie"}
+
+log = structlog.stdlib.get_logger("forerank.api")
 
 
 class FieldProblem(BaseModel):
@@ -69,6 +72,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ForerankError, _forerank)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(IntegrityError, _raced)
+    app.add_exception_handler(OperationalError, _database_away)
 
 
 def _request_id(request: Request) -> str | None:
@@ -78,6 +83,19 @@ def _request_id(request: Request) -> str | None:
 async def _forerank(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ForerankError)  # noqa: S101 - Starlette chose the handler by the type
     return answer(error.status, error.problem(), request_id=_request_id(request), headers=error.headers)
+
+
+async def _raced(request: Request, error: Exception) -> JSONResponse:
+    # The rules look before they write; what the constraints still find was written in between by another request.
+    log.warning("a constraint refused a write", exc_info=error)
+    return await _forerank(request, Conflict("another request changed the same thing at this moment; send it again"))
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    log.error("the database does not answer", exc_info=error)
+    return await _forerank(
+        request, Unavailable("the database does not answer; try again soon", headers={"Retry-After": "5"})
+    )
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:

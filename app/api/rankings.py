@@ -5,13 +5,14 @@ from fastapi import APIRouter, Request, Response, status
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.problems import problem_responses
+from app.api.route import Route
 from app.db.repositories.rankings import Rankings
 from app.db.tables import RankingState
 from app.schemas.page import Page
 from app.schemas.rankings import EnsemblesAnswer, RankingAnswer, RankingCreate, ResultsAnswer
 from app.services import rankings, results
 
-router = APIRouter(prefix="/v1/rankings", tags=["rankings"])
+router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
 
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(409))
