@@ -1,4 +1,4 @@
-"""OTCE: how far the target features lie from the source features, and what the source labels tell about the target's."""
+"""OTCE: optimal transport pairs source with target images, and the pairs say how much one label tells of the other."""
 
 from collections.abc import Sequence
 from typing import Any
