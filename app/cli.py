@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from app import cli_keys
+from app.cli_keys import commands as key_commands
 from app.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Rank pre-trained models for your images.")
@@ -20,6 +21,7 @@ database_commands = typer.Typer(no_args_is_help=True, help="The database.")
 zoo_commands = typer.Typer(no_args_is_help=True, help="Models that can be had without a hub.")
 app.add_typer(database_commands, name="db")
 app.add_typer(zoo_commands, name="zoo")
+app.add_typer(key_commands, name="key")
 app.add_typer(cli_keys.commands, name="key")
 
 RESTART_SECONDS = 2.0

@@ -1,5 +1,6 @@
 """What is said of a ranking when all of its models have ended: ranks, consensus, ensembles."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
 from workers.features import HEAD
 from workers.runtime import Runtime
 
+# What differs by less is rounding, not merit.
+TIE = 1e-9
 Cells = Sequence[tuple[RankingScore, Score]]
 
 
@@ -36,7 +39,11 @@ def conclude(
 
 
 def competition_ranks(scores: Mapping[str, float]) -> dict[str, int]:
-    """1 for the highest; equal scores share the better rank (1, 2, 2, 4)."""
-    ordered = sorted(scores.values(), reverse=True)
-    first = {value: rank for rank, value in reversed(list(enumerate(ordered, start=1)))}
-    return {key: first[value] for key, value in scores.items()}
+    """1 for the highest; scores equal but for rounding share the better rank (1, 2, 2, 4)."""
+    ranks: dict[str, int] = {}
+    first, best = 0, math.inf
+    for place, (key, value) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), start=1):
+        if not math.isclose(value, best, rel_tol=TIE, abs_tol=TIE):
+            first, best = place, value
+        ranks[key] = first
+    return ranks
