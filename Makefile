@@ -1,0 +1,40 @@
+# Every command makes its own .venv first; after the first time none of them needs the network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test lint bench serve format openapi
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,test]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/forerank demo
+
+serve: $(INSTALLED)
+	$(BIN)/forerank serve
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.estimators
+	$(BIN)/python -m benchmarks.ensembles
+
+openapi: $(INSTALLED)
+	$(BIN)/forerank openapi > docs/openapi.json
