@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
+from estimators.score import CannotBeComputed
 from estimators.validation import Array
 
 # A Cholesky pivot of a correlation matrix below this says that a column is a combination of others to rounding.
@@ -66,6 +67,8 @@ def principal_axes(centred: Array, count: int | None = None) -> tuple[Array, Arr
     else:
         values, vectors = xp.linalg.eigh(gram)
         values, vectors = values[size - count :], vectors[:, size - count :]
+    if not bool(values[-1] > 0):
+        raise CannotBeComputed("all samples have the same features")
     kept = values > rank_tolerance(centred.shape, centred.dtype) * values[-1]
     values, vectors = xp.flip(values[kept]), xp.flip(vectors[:, kept], axis=1)
     if wide:

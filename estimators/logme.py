@@ -107,7 +107,9 @@ def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, sa
     """(K,) max over λ of L(λ)/N: the best point of a grid in ln λ, then bisection on the slope around it."""
     xp = array_namespace(eigenvalues)
     scaled = eigenvalues / eigenvalues[-1]
-    outside = xp.clip(squares - xp.sum(projections, axis=0), min=0.0)
+    outside = squares - xp.sum(projections, axis=0)
+    # A target inside the span of the features leaves rounding here, of either sign, that would bound the search.
+    outside = xp.where(outside > rank_tolerance((samples,), squares.dtype) * squares, outside, xp.zeros_like(outside))
 
     grid = xp.linspace(-SEARCH_RANGE, SEARCH_RANGE, SEARCH_POINTS, dtype=scaled.dtype, device=device(scaled))
     shrunk = xp.exp(grid)[:, None] / (xp.exp(grid)[:, None] + scaled[None, :])

@@ -79,8 +79,8 @@ def parc(
         warnings.append(f"left out: {left_out} samples have one value in all dimensions, and so no correlation")
     if ties == "computed" and abs(correlations["computed"] - correlations["exact"]) > NOTICEABLE:
         warnings.append(
-            f"rounding: ties in the label distances, broken by rounding as in the authors' program, move the score from "
-            f"{correlations['exact']:.1f}; ties='exact' avoids it"
+            f"rounding: label distances that only rounding tells apart, as in the authors' program, move the score "
+            f"from {correlations['exact']:.1f}; ties='exact' avoids it"
         )
     return Score(
         correlations[ties],

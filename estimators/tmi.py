@@ -86,7 +86,7 @@ def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.
     )
     shares = grouped.counts / samples
     measured = ~np.isnan(entropies)
-    weighted = np.where(measured, shares * np.nan_to_num(entropies), 0.0)
+    weighted = np.where(measured, shares * entropies, 0.0)
     if author:
         skipped = int(np.sum(~measured & (grouped.counts > 1)))
         slots = label_slots(grouped.classes) - skipped
