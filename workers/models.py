@@ -1,7 +1,6 @@
 """Find, load and digest a model; say what its input wants. Weights that did not load completely are refused."""
 
 import difflib
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,10 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
-from timm.models import _builder
 from torch import Tensor, nn
 
 from app.settings import Settings
@@ -23,8 +19,7 @@ from workers.errors import ModelRefused, ModelUnavailable, Problem
 from workers.forward import forward
 from workers.hub import offline_if_unreachable
 from workers.paths import lies_under
-
-NAMED_KEYS = 10
+from workers.weights import NAMED_KEYS, check_complete, check_finite, read_safetensors, watched_loading, weights_digest
 
 # Arguments of timm's factory that choose weights or wrap the model, which a specification must not do.
 FORBIDDEN_ARGUMENTS = frozenset(
@@ -103,7 +98,7 @@ def load_model(spec: dict[str, Any], settings: Settings) -> LoadedModel:
     except Exception as error:
         raise _translated(error, spec) from error
     module = module.float().eval().requires_grad_(False)
-    _check_finite(module)
+    check_finite(module)
     return LoadedModel(module, _describe(module, spec))
 
 
@@ -170,7 +165,7 @@ def _check_local_folder(folder: Path) -> None:
         if not lies_under(path, (folder,)):
             raise ModelRefused(f"{path.name} is a link that leads outside of {folder}")
         if path.suffix == ".safetensors":
-            _read_safetensors(path)
+            read_safetensors(path)
     arguments = json.loads((folder / "config.json").read_text()).get("model_args", {})
     _check_arguments({name: value for name, value in arguments.items() if name not in ("num_classes", "in_chans")})
 
@@ -184,45 +179,11 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
 
 def _create(name: str) -> nn.Module:
     """timm's own loading of pre-trained weights, watched: every parameter must have been filled from the file."""
-    with _watched_loading() as loaded:
+    with watched_loading() as loaded:
         module = timm.create_model(name, pretrained=True)
     if module not in loaded:
         raise ModelRefused(f"timm built {name} without loading any weights: its random values are never scored")
     return module
-
-
-@contextmanager
-def _watched_loading() -> Iterator[list[nn.Module]]:
-    """While active, timm's loader starts from NaN and refuses a state that does not fit the model key by key.
-
-    timm drops a classifier of another width, adapts a first convolution, and some models load foreign formats, all
-    without an error; whatever stays NaN was not in the file.
-    """
-    original = _builder.load_pretrained
-    loaded: list[nn.Module] = []
-
-    def load(model: nn.Module, *positional: Any, **named: Any) -> None:
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.fill_(torch.nan)
-        plain = model.load_state_dict
-
-        def strict(state: Mapping[str, Tensor], *_: Any, **__: Any) -> Any:
-            _check_complete(model, state)
-            return plain(state, strict=True)
-
-        model.load_state_dict = strict  # type: ignore[method-assign]
-        try:
-            original(model, *positional, **named)
-        finally:
-            del model.load_state_dict
-        loaded.append(model)
-
-    _builder.load_pretrained = load
-    try:
-        yield loaded
-    finally:
-        _builder.load_pretrained = original
 
 
 def _from_file(spec: dict[str, Any], path: Path) -> nn.Module:
@@ -236,7 +197,7 @@ def _from_file(spec: dict[str, Any], path: Path) -> nn.Module:
     _check_arguments(arguments)
     if path.suffix != ".safetensors":
         raise ModelRefused(f"{path.name} is not a .safetensors file: convert the weights, pickles are never read")
-    state = _read_safetensors(path)
+    state = read_safetensors(path)
     num_classes = spec.get("num_classes")
     if num_classes is None:
         num_classes = _classes_in(state, architecture)
@@ -244,16 +205,9 @@ def _from_file(spec: dict[str, Any], path: Path) -> nn.Module:
         module = timm.create_model(architecture, pretrained=False, num_classes=num_classes, **arguments)
     except Exception as error:
         raise ModelRefused(f"timm cannot build {architecture} with {arguments or 'no arguments'}: {error}") from error
-    _check_complete(module, state)
+    check_complete(module, state)
     module.load_state_dict(state, strict=True)
     return module
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelRefused(f"{path.name} is not a sound safetensors file: {error}") from error
 
 
 def _classes_in(state: Mapping[str, Tensor], architecture: str) -> int:
@@ -265,37 +219,6 @@ def _classes_in(state: Mapping[str, Tensor], architecture: str) -> int:
     first = classifiers if isinstance(classifiers, str) else classifiers[0]
     weight = state.get(f"{first}.weight")
     return 0 if weight is None else int(weight.shape[0])
-
-
-def _check_complete(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = module.state_dict()
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
-    shapes = [
-        f"{name} ({tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the model)"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    faults = [
-        f"{len(names)} {what}: {', '.join(names[:NAMED_KEYS])}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
-    if faults:
-        raise ModelRefused(
-            f"the weights do not fit the architecture completely ({'; '.join(faults)}): "
-            "check the architecture, its arguments and num_classes"
-        )
-
-
-def _check_finite(module: nn.Module) -> None:
-    broken = [
-        name for name, value in module.state_dict().items() if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if broken:
-        raise ModelRefused(
-            f"{len(broken)} tensors were not in the weights or are not finite: {', '.join(broken[:NAMED_KEYS])}"
-        )
 
 
 def _translated(error: Exception, spec: Mapping[str, Any]) -> Problem:
@@ -421,16 +344,6 @@ def _stages(module: nn.Module) -> list[str]:
     modules = dict(module.named_modules())
     names = [entry["module"] for entry in entries if entry.get("module") in modules]
     return list(dict.fromkeys(names)) or [name for name, _ in module.named_children()]
-
-
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over the sorted (name, dtype, shape, bytes) of the module's state."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode() + b"\n")
-        digest.update(array.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def publish_catalogue() -> list[dict[str, Any]]:

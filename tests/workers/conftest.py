@@ -1,0 +1,103 @@
+"""Small images, small models with fixed weights, and settings over a temporary home."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.settings import Settings
+from workers.extractor import ExtractorProcess
+
+SIDE = 40
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    for name in ("data", "models"):
+        (tmp_path / name).mkdir()
+    return Settings(
+        home=tmp_path / "home",
+        data_roots=(tmp_path / "data",),
+        model_roots=(tmp_path / "models",),
+        threads=2,
+        device="cpu",
+    )
+
+
+def picture(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
+    """Smooth colours with some noise, (width, height)."""
+    generator = np.random.default_rng(seed)
+    coarse = Image.fromarray(generator.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def image_folder(settings: Settings) -> Path:
+    """Three classes (5, 4 and 3 images) of PNG and JPEG files of several shapes."""
+    root = settings.data_roots[0] / "animals"
+    shapes = [(40, 40), (61, 33), (30, 70), (200, 90)]
+    for position, (name, count) in enumerate([("cat", 5), ("dog", 4), ("owl", 3)]):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            suffix = "png" if number % 2 else "jpg"
+            picture(10 * position + number, shapes[number % 4]).save(root / name / f"{number}.{suffix}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes timm's smallest networks with seeded weights as safetensors, once for each choice."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+
+    def save(architecture: str = "test_resnet", *, num_classes: int = 7, seed: int = 0, **arguments: Any) -> Path:
+        path = folder / f"{architecture}-{num_classes}-{seed}-{len(arguments)}.safetensors"
+        if not path.exists():
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model = timm.create_model(architecture, num_classes=num_classes, **arguments)
+            save_file(model.state_dict(), path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def model_spec(settings: Settings, saved_model: Callable[..., Path]) -> Callable[..., dict[str, Any]]:
+    """A specification of the kind ``file`` whose weights lie under the model root."""
+
+    def specify(
+        architecture: str = "test_resnet", *, num_classes: int = 7, seed: int = 0, **more: Any
+    ) -> dict[str, Any]:
+        source = saved_model(architecture, num_classes=num_classes, seed=seed, **more.get("arguments", {}))
+        path = settings.model_roots[0] / source.name
+        path.write_bytes(source.read_bytes())
+        return {
+            "kind": "file",
+            "path": str(path),
+            "architecture": architecture,
+            "arguments": {},
+            "num_classes": None,
+            "input": {"input_size": [3, 64, 64]},
+            **more,
+        }
+
+    return specify
+
+
+@pytest.fixture
+def extractor(settings: Settings) -> Iterator[ExtractorProcess]:
+    with ExtractorProcess(settings) as process:
+        yield process
+
+
+@pytest.fixture
+def read_json() -> Callable[[Path], Any]:
+    return lambda path: json.loads(path.read_text())

@@ -1,0 +1,118 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.settings import Settings
+from workers.errors import DatasetChanged, Stopped, StorageFull
+from workers.images import transforms
+from workers.images.cache import ImageCache
+from workers.images.index import DatasetIndex
+from workers.images.inspection import inspect_dataset
+
+SAMPLE = [0, 3, 5, 11]
+
+
+def configuration(side: int) -> dict[str, Any]:
+    return {
+        "input_size": [3, side, side],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "crop_pct": 0.9,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+    }
+
+
+@pytest.fixture
+def index(image_folder: Path, settings: Settings) -> DatasetIndex:
+    return inspect_dataset({"kind": "folder", "path": str(image_folder)}, settings=settings)
+
+
+def test_rows_are_the_sample_in_order(index: DatasetIndex, settings: Settings) -> None:
+    transform = transforms.build(configuration(32))
+    with ImageCache(settings).open(index, SAMPLE, configuration(32)) as images:
+        assert images.pixels.shape == (4, 32, 32, 3)
+        for row, position in enumerate(SAMPLE):
+            np.testing.assert_array_equal(images.pixels[row], transform(index.read(position, settings)))
+
+
+def test_one_decode_serves_all_transforms_of_the_job(index: DatasetIndex, settings: Settings) -> None:
+    cache = ImageCache(settings)
+    configs = [configuration(side) for side in (32, 40, 48)]
+    decoded = []
+    for config in configs:
+        with cache.open(index, SAMPLE, config, also=configs) as images:
+            decoded.append(images.decoded)
+    assert decoded == [4, 0, 0]
+
+
+def test_another_sample_is_another_array(index: DatasetIndex, settings: Settings) -> None:
+    cache = ImageCache(settings)
+    cache.open(index, SAMPLE, configuration(32)).close()
+    with cache.open(index, [0, 3], configuration(32)) as images:
+        assert images.decoded == 2
+
+
+def test_two_at_once_decode_once(index: DatasetIndex, settings: Settings) -> None:
+    decoded: list[int] = []
+
+    def run() -> None:
+        with ImageCache(settings).open(index, SAMPLE, configuration(32)) as images:
+            decoded.append(images.decoded)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(decoded) == [0, 0, 0, 4]
+
+
+def test_a_changed_file_leaves_nothing_behind(index: DatasetIndex, settings: Settings, image_folder: Path) -> None:
+    (image_folder / index.paths[3]).write_bytes(b"changed")
+    with pytest.raises(DatasetChanged, match=index.paths[3]):
+        ImageCache(settings).open(index, SAMPLE, configuration(32))
+    assert not list(settings.images_folder.rglob("pixels.npy"))
+
+
+def test_stopping_leaves_nothing_behind(index: DatasetIndex, settings: Settings) -> None:
+    with pytest.raises(Stopped):
+        ImageCache(settings).open(index, SAMPLE, configuration(32), should_stop=lambda: True)
+    assert not list(settings.images_folder.rglob("pixels.npy"))
+
+
+class TestQuota:
+    """Room for one array of 4 x 32 x 32 x 3 bytes and its files, not for two."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"image_cache_quota_gigabytes": 16e-6})
+
+    def test_the_oldest_array_goes(self, index: DatasetIndex, settings: Settings) -> None:
+        cache = ImageCache(settings)
+        cache.open(index, SAMPLE, configuration(32)).close()
+        cache.open(index, SAMPLE, configuration(33)).close()
+        with cache.open(index, SAMPLE, configuration(33)) as images:
+            assert images.decoded == 0
+        with cache.open(index, SAMPLE, configuration(32)) as images:
+            assert images.decoded == 4
+
+    def test_only_what_fits_is_filled_for_later(self, index: DatasetIndex, settings: Settings) -> None:
+        cache = ImageCache(settings)
+        cache.open(index, SAMPLE, configuration(32), also=[configuration(33)]).close()
+        with cache.open(index, SAMPLE, configuration(33)) as images:
+            assert images.decoded == 4
+
+    def test_an_array_in_use_stays(self, index: DatasetIndex, settings: Settings) -> None:
+        cache = ImageCache(settings)
+        with cache.open(index, SAMPLE, configuration(32)):
+            cache.open(index, SAMPLE, configuration(33)).close()
+            with cache.open(index, SAMPLE, configuration(32)) as again:
+                assert again.decoded == 0
+
+    def test_an_array_larger_than_the_quota_is_refused(self, index: DatasetIndex, settings: Settings) -> None:
+        with pytest.raises(StorageFull, match="FORERANK_IMAGE_CACHE_QUOTA_GIGABYTES"):
+            ImageCache(settings).open(index, SAMPLE, configuration(64))

@@ -1,0 +1,73 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workers.features import FeatureStore, evidence_key, evidence_keys
+
+INPUT = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9}
+PLAIN: dict[str, Any] = {
+    "weights_digest": "w",
+    "architecture": "resnet18",
+    "arguments": {"num_classes": 10},
+    "layer": "head",
+    "transform": INPUT,
+    "dataset_fingerprint": "d",
+    "sample_indices": [0, 1, 2],
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights_digest": "v"},
+        {"architecture": "resnet34"},
+        {"arguments": {"num_classes": 11}},
+        {"layer": "layer1"},
+        {"transform": INPUT | {"mean": [0.4] * 3}},
+        {"dataset_fingerprint": "e"},
+        {"sample_indices": [0, 2, 1]},
+        {"pooling": "maximum"},
+        {"dtype": "float16"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_part_counts(change: dict[str, Any]) -> None:
+    assert evidence_key(**PLAIN | change) != evidence_key(**PLAIN)
+
+
+def test_the_form_of_the_parts_does_not_count() -> None:
+    shuffled = dict(reversed(INPUT.items()))
+    same = PLAIN | {"transform": shuffled, "sample_indices": np.arange(3, dtype=np.int32)}
+    assert evidence_key(**same) == evidence_key(**PLAIN)
+
+
+def test_a_card_gives_a_key_for_each_layer() -> None:
+    card = {"weights_digest": "w", "architecture": "resnet18", "arguments": {"num_classes": 10}, "input": INPUT}
+    keys = evidence_keys(card, dataset_fingerprint="d", sample_indices=[0, 1, 2], layers=["head", "layer1"])
+    assert keys["head"] == evidence_key(**PLAIN)
+    assert keys["layer1"] == evidence_key(**PLAIN | {"layer": "layer1"})
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, 1)
+    key = evidence_key(**PLAIN)
+    features, labels = np.ones((3, 2), np.float32), np.array([0, 1, 1])
+    store.write(key, features=features, labels=labels, source_probabilities=None, manifest={"n": 3})
+    assert store.has_many([key, "0" * 64]) == {key}
+    with store.open(key) as evidence:
+        np.testing.assert_array_equal(evidence.features, features)
+        np.testing.assert_array_equal(evidence.labels, labels)
+        assert evidence.source_probabilities is None
+        assert evidence.manifest == {"n": 3}
+        assert not evidence.features.flags.writeable
+
+
+def test_it_needs_no_torch() -> None:
+    code = (
+        "import sys, workers.features, workers.extractor, workers.images.inspection; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
