@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         return self.home / "images"
 
     @property
+    def rankings_folder(self) -> Path:
+        """Terms of ensembles, a folder a ranking."""
+        return self.home / "rankings"
+
+    @property
     def zoo_folder(self) -> Path:
         """Weights that ``forerank zoo install`` fetched; always a model root."""
         return self.home / "zoo"

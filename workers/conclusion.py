@@ -1,6 +1,7 @@
 """What is said of a ranking when all of its models have ended: ranks, consensus, ensembles."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,43 @@ def conclude(
         },
         "order": [run.model_id for run in runs],
     }
-    return summary, []
+    return summary, _teams(runtime, ranking, runs, models)
+
+
+def _teams(
+    runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model]
+) -> list[dict[str, Any]]:
+    choices, teams = ranking.request["ensembles"], ranking.request["teams"]
+    if not choices and not teams:
+        return []
+    names = display_names([models[run.model_id] for run in runs])
+    evidence = {run.model_id: run.evidence or {} for run in runs}
+    sources = ranking.request["sources"]
+    samples = {sources.get(models[run.model_id].source_dataset or "") for run in runs}
+    payload = {
+        "models": [
+            {
+                "name": names[run.model_id],
+                "parameters": models[run.model_id].parameters,
+                "label_space": models[run.model_id].source_dataset or run.model_id,
+                "target_key": evidence[run.model_id]["target"][HEAD],
+                "source_key": evidence[run.model_id].get("source", {}).get(HEAD),
+            }
+            for run in runs
+        ],
+        "source_is_one": len(samples - {None}) == 1,
+        "choices": choices,
+        "teams": [[names.get(model_id, model_id) for model_id in team] for team in teams],
+        "folder": str(runtime.settings.rankings_folder / ranking.id),
+    }
+    answers: list[dict[str, Any]] = runtime.scorers.call("teams", payload)
+    return answers
+
+
+def display_names(models: Sequence[Model]) -> dict[str, str]:
+    """Id -> name, or the id where two models of the pool, of different owners, have one name."""
+    counts = Counter(model.name for model in models)
+    return {model.id: model.name if counts[model.name] == 1 else model.id for model in models}
 
 
 def competition_ranks(scores: Mapping[str, float]) -> dict[str, int]:

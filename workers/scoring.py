@@ -8,11 +8,13 @@ from typing import Any
 import structlog
 
 from app.errors import failure
+from app.plain import plain
 from app.settings import Settings
 from estimators.catalog import METRICS
 from estimators.catalog import Evidence as Arrays
 from estimators.score import CannotBeComputed, InvalidEvidence
 from workers.features import FeatureStore
+from workers.teams import choose_teams
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -72,18 +74,4 @@ def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
-    """The same value out of JSON's types only; a number that is not finite becomes its name."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, (str, bool, int)) or value is None:
-        return value
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
-
-
-COMMANDS = {"score": compute_scores}
+COMMANDS = {"score": compute_scores, "teams": choose_teams}

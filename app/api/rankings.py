@@ -2,14 +2,14 @@
 
 from fastapi import APIRouter, Request, Response, status
 
-from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SubmitterDep
+from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.problems import problem_responses
 from app.api.route import Route
 from app.db.repositories.rankings import Rankings
 from app.db.tables import RankingState
 from app.schemas.page import Page
-from app.schemas.rankings import EnsemblesAnswer, RankingAnswer, RankingCreate, ResultsAnswer
+from app.schemas.rankings import EnsemblesAnswer, RankingAnswer, RankingCreate, ResultsAnswer, TeamsCreate
 from app.services import rankings, results
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
@@ -86,6 +86,26 @@ def get_ensembles(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> E
     return results.ensembles(rankings.get(session, caller, ranking))
 
 
+@router.get("/{ranking}/ensembles.csv", responses=problem_responses(404), response_class=Response)
+def get_ensembles_csv(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """Every term of every chosen team as CSV: one line a member, one line a pair."""
+    answer = results.ensembles(rankings.get(session, caller, ranking))
+    return Response(results.ensembles_as_csv(answer), media_type="text/csv")
+
+
+@router.post("/{ranking}/teams", responses=problem_responses(404, 409))
+def value_teams(
+    ranking: str, body: TeamsCreate, session: ReadSessionDep, settings: SettingsDep, caller: ReaderDep
+) -> EnsemblesAnswer:
+    """Value teams of your own in the pool of a ranking that asked for `ensembles`: your three models against OSBORN's.
+
+    Each comes with its value, its terms, and its rank among all teams of its size, or among those evaluated.
+    """
+    return results.valued(
+        rankings.get(session, caller, ranking), rankings.value_teams(session, settings, caller, ranking, body)
+    )
+
+
 @router.post("/{ranking}/cancel", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(404, 409))
 def cancel_ranking(ranking: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> RankingAnswer:
     """End a ranking early; a running forward pass is stopped within seconds. 409 once it has ended."""
@@ -94,6 +114,6 @@ def cancel_ranking(ranking: str, session: SessionDep, jobs: JobsDep, caller: Sub
 
 
 @router.delete("/{ranking}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
-def delete_ranking(ranking: str, session: SessionDep, caller: SubmitterDep) -> None:
+def delete_ranking(ranking: str, session: SessionDep, settings: SettingsDep, caller: SubmitterDep) -> None:
     """Forget a ranking that has ended; its evidence and scores stay for other rankings."""
-    rankings.delete(session, caller, ranking)
+    rankings.delete(session, settings, caller, ranking)

@@ -42,22 +42,42 @@ class TermWeights(Body):
     cohesion: float = Field(1.0, ge=0, le=1e6)
 
 
-class EnsembleChoice(Body):
-    """Which teams to look for."""
+class TeamReading(Body):
+    """How a team is valued. What is left out is as the preset has it."""
 
-    size: int = Field(3, ge=2, le=20, description="Members of a team.")
     method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
-    search: Literal["auto", "greedy", "exact", "local"] = Field(
-        "auto", description="`auto`: exact while the number of teams is small, else local search from greedy's team."
-    )
     preset: Literal["default", "paper"] = Field("default", description="`paper`: every reading as in the publication.")
     weights: TermWeights = TermWeights()
+    standardize: Literal["pool", "teams", "none"] | None = Field(None, description="Over what terms are standardised.")
+    cohesion: Literal["symmetric", "ordered", "directed"] | None = Field(None, description="How W_C of a pair is read.")
+    near_copies: Literal["exclude", "allow"] | None = Field(
+        None, description="Whether a team may hold two models that predict (nearly) the same."
+    )
     missing: Literal["drop_term", "drop_models"] = Field(
         "drop_term",
         description="When a term cannot be had for some models: leave the term out for all, or leave those models out.",
     )
     max_parameters: int | None = Field(None, ge=1, description="Budget: parameters of all members together.")
     top: int = Field(10, ge=1, le=100, description="How many teams to list.")
+
+
+class EnsembleChoice(TeamReading):
+    """Which teams to look for."""
+
+    size: int = Field(3, ge=2, le=20, description="Members of a team.")
+    search: Literal["auto", "greedy", "exact", "local"] | None = Field(
+        None, description="`auto`: exact while there are few teams, else by swaps. Default: as the preset has it."
+    )
+
+
+class TeamsCreate(TeamReading):
+    """Teams of your own, to be valued in the pool of a ranking that has ended."""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {"examples": [{"teams": [["tf_efficientnet_lite0.in1k", "mobilenetv2_100.tv_in1k"]]}]}
+    }
+
+    teams: list[Annotated[list[Reference], Field(min_length=1, max_length=20)]] = Field(min_length=1, max_length=100)
 
 
 Layer = Annotated[Text, Field(min_length=1, max_length=200)]

@@ -1,11 +1,14 @@
 """Rules of rankings: what may be asked, and how one ends."""
 
+import shutil
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
 from app.db.repositories.datasets import Datasets
+from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.tables import (
     Dataset,
@@ -18,10 +21,13 @@ from app.db.tables import (
 )
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import PRIORITIES, Jobs
-from app.schemas.rankings import MetricChoice, RankingCreate
+from app.schemas.rankings import MetricChoice, RankingCreate, TeamsCreate
 from app.services import datasets as dataset_rules
 from app.services import models as model_rules
+from app.settings import Settings
+from app.teams import attempt, load_pool, reading
 from estimators.catalog import METRICS
+from estimators.ensembles import score_team
 
 MINIMUM_CLASSES = 2
 
@@ -177,9 +183,38 @@ def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Rank
     return row
 
 
-def delete(session: Session, caller: Caller, reference: str) -> None:
+def value_teams(
+    session: Session, settings: Settings, caller: Caller, reference: str, body: TeamsCreate
+) -> list[dict[str, Any]]:
+    """Value teams in the pool of a ranking that has ended, from the terms that it stored."""
+    row = get(session, caller, reference)
+    if not row.state.is_final:
+        raise Conflict(f"{row.id} is {row.state.value}; its pool is known when it has ended")
+    pool = load_pool(settings.rankings_folder / row.id, body.preset)
+    if pool is None:
+        raise Conflict(
+            f"{row.id} stored no terms for the preset {body.preset!r}; submit it again with `ensembles` of that preset "
+            "(its evidence is used again)"
+        )
+    ids = {run.model_id for run in Rankings(session).models(row.id)}
+    names = {model.id: model.name for model in Models(session).get_many(ids).values()}
+    answers = []
+    for index, team in enumerate(body.teams):
+        members = [name if name in pool.names else names.get(name, name) for name in team]
+        unknown = [name for name in members if name not in pool.names]
+        if unknown or len(set(members)) < len(members):
+            wrong = ", ".join(unknown) or "a model stands twice"
+            raise _invalid(f"/teams/{index}", f"not different models of this pool: {wrong}")
+        answers.append(
+            {"request": {"team": members}} | attempt(partial(score_team, pool, members, **reading(body.model_dump())))
+        )
+    return answers
+
+
+def delete(session: Session, settings: Settings, caller: Caller, reference: str) -> None:
     """Forget a ranking that has ended; evidence and scores stay for other rankings."""
     row = _own(session, caller, reference)
     if not row.state.is_final:
         raise Conflict(f"{row.id} is {row.state.value}; cancel it first")
     Rankings(session).delete(row)
+    shutil.rmtree(settings.rankings_folder / row.id, ignore_errors=True)

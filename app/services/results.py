@@ -182,6 +182,35 @@ def ensembles(ranking: Ranking) -> EnsemblesAnswer:
     return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=ranking.ensembles or [])
 
 
+def valued(ranking: Ranking, teams: list[dict[str, Any]]) -> EnsemblesAnswer:
+    """Teams that were valued after the ranking."""
+    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=teams)
+
+
+def ensembles_as_csv(answer: EnsemblesAnswer) -> str:
+    """Every term of every team: one line a member and one a pair."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(
+        ["team", "method", "size", "value", "rank", "evaluated", "kind", "models", "term", "raw", "standardized"]
+    )
+    for number, ensemble in enumerate(answer.ensembles, start=1):
+        selection = ensemble["selection"]
+        if selection is None:
+            continue
+        head = [number, *(selection[name] for name in ("method", "size", "value", "rank", "evaluated"))]
+        for kind in ("member", "pair"):
+            for entry in selection[f"{kind}_terms"]:
+                for models, term, raw, standardized in _terms(kind, entry):
+                    writer.writerow([*head, kind, _plain(models), term, raw, standardized])
+    return text.getvalue()
+
+
+def _terms(kind: str, entry: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
+    names = entry["name"] if kind == "member" else " + ".join(entry["names"])
+    return [(names, term, value["raw"], value["standardized"]) for term, value in entry["terms"].items()]
+
+
 def metric_answer(metric: Metric) -> MetricAnswer:
     """A metric's catalogue entry for people."""
     return MetricAnswer(
