@@ -282,11 +282,12 @@ def mutual_information_share(*, disagreement: Array, entropy: Array) -> np.ndarr
 
     Args:
         disagreement: (M, M) H(i | j) in nats.
-        entropy: (M,) H(i) in nats.
+        entropy: (M,) H(i) in nats; NaN where it is not known gives NaN.
     """
     left = to_numpy(disagreement)
     variation = left + left.T
     total = to_numpy(entropy)[:, None] + to_numpy(entropy)[None, :]
-    share = np.divide(variation, total, out=np.zeros_like(variation), where=total > 0)
+    # 0/0 is two constant models, which determine one another; an unknown entropy stays unknown.
+    share = np.divide(variation, total, out=np.where(total == 0, 0.0, np.nan), where=total > 0)
     clipped: np.ndarray[Any, Any] = np.clip(1.0 - share, 0.0, 1.0)
     return clipped
