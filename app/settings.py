@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     body_limit_megabytes: float = Field(2, gt=0, description="Of a JSON request.")
     upload_limit_megabytes: float = Field(20_000, gt=0, description="Of an uploaded archive.")
     upload_expanded_limit_megabytes: float = Field(50_000, gt=0, description="Of what an uploaded archive holds.")
+    upload_entry_limit: int = Field(200_000, gt=0, description="Files in an uploaded archive; more: register a path.")
     body_grace_seconds: float = Field(20, gt=0, description="A body may take so long, and more as bytes arrive.")
     body_minimum_bytes_per_second: float = Field(10_000, gt=0, description="A slower body is given up.")
     idempotency_hours: float = Field(24, gt=0, description="How long the answer to an Idempotency-Key is kept.")

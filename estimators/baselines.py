@@ -17,15 +17,21 @@ def nearest_neighbor(*, features: Array, labels: Array, neighbors: int = 1) -> S
         neighbors: how many vote.
 
     Returns:
-        Score in [0, 1]. Details: samples, dimensions, classes, correct (0 or 1 per sample).
+        Score in [0, 1]. Details: samples, dimensions, classes.
 
     Raises:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: no more samples than neighbours.
     """
+    correct, _ = neighbor_hits(features=features, labels=labels, neighbors=neighbors)
+    return _accuracy(correct, features, labels)
+
+
+def neighbor_hits(*, features: Array, labels: Array, neighbors: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether each sample's neighbours name its class, and (N,) which samples took part (all)."""
     check_number("neighbors", neighbors, minimum=1, whole=True)
     features = to_numpy(check_features(features))
-    codes, classes = check_labels(labels, length=features.shape[0])
+    codes, _ = check_labels(labels, length=features.shape[0])
     if features.shape[0] <= neighbors:
         raise CannotBeComputed(f"{neighbors} neighbours need more than {features.shape[0]} samples")
     from sklearn.neighbors import NearestNeighbors
@@ -35,7 +41,7 @@ def nearest_neighbor(*, features: Array, labels: Array, neighbors: int = 1) -> S
     same = votes[:, :, None] == votes[:, None, :]
     # argmax takes the first, and so the nearest, of equally frequent labels.
     winners = votes[np.arange(len(votes)), np.argmax(same.sum(axis=2), axis=1)]
-    return _accuracy(winners == codes, features, classes)
+    return winners == codes, np.ones(len(codes), dtype=bool)
 
 
 def linear_probe(*, features: Array, labels: Array, folds: int = 3, penalty: float = 1.0, seed: int = 0) -> Score:
@@ -52,17 +58,28 @@ def linear_probe(*, features: Array, labels: Array, folds: int = 3, penalty: flo
         seed: of the assignment to folds.
 
     Returns:
-        Score in [0, 1]. Details: samples, dimensions, classes, correct (0 or 1 per sample that took part).
+        Score in [0, 1]. Details: samples, dimensions, classes.
 
     Raises:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes have as many samples as there are folds.
     """
+    correct, took_part = probe_hits(features=features, labels=labels, folds=folds, penalty=penalty, seed=seed)
+    classes = check_labels(labels)[0]
+    left_out = len(np.unique(classes)) - len(np.unique(classes[took_part]))
+    warnings = (f"left out: {left_out} classes have fewer than {folds} samples",) if left_out else ()
+    return _accuracy(correct[took_part], features, labels, warnings)
+
+
+def probe_hits(
+    *, features: Array, labels: Array, folds: int = 3, penalty: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether the probe names each sample's class, and (N,) which samples took part."""
     check_number("folds", folds, minimum=2, whole=True)
     check_number("penalty", penalty, minimum=0, exclusive=True)
     check_number("seed", seed, minimum=0, whole=True)
     features = to_numpy(check_features(features))
-    codes, classes = check_labels(labels, length=features.shape[0])
+    codes, _ = check_labels(labels, length=features.shape[0])
     large = np.bincount(codes) >= folds
     if np.sum(large) < 2:
         raise CannotBeComputed(f"fewer than two classes have {folds} samples, one for each fold")
@@ -75,22 +92,12 @@ def linear_probe(*, features: Array, labels: Array, folds: int = 3, penalty: flo
     # Single precision halves the time and cannot change an accuracy by more than a borderline sample.
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, max_iter=200, tol=1e-3))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    predicted = cross_val_predict(probe, features[kept].astype(np.float32), codes[kept], cv=split)
-    left_out = int(np.sum(~large))
-    warnings = (f"left out: {left_out} classes have fewer than {folds} samples",) if left_out else ()
-    return _accuracy(predicted == codes[kept], features, classes, warnings)
+    correct = np.zeros(len(codes), dtype=bool)
+    correct[kept] = cross_val_predict(probe, features[kept].astype(np.float32), codes[kept], cv=split) == codes[kept]
+    return correct, kept
 
 
-def _accuracy(
-    correct: np.ndarray, features: np.ndarray, classes: tuple[object, ...], warnings: tuple[str, ...] = ()
-) -> Score:
-    return Score(
-        float(np.mean(correct)),
-        warnings,
-        {
-            "samples": int(features.shape[0]),
-            "dimensions": int(features.shape[1]),
-            "classes": len(classes),
-            "correct": correct.astype(int).tolist(),
-        },
-    )
+def _accuracy(correct: np.ndarray, features: Array, labels: Array, warnings: tuple[str, ...] = ()) -> Score:
+    samples, dimensions = np.shape(to_numpy(features))
+    details = {"samples": samples, "dimensions": dimensions, "classes": len(check_labels(labels)[1])}
+    return Score(float(np.mean(correct)), warnings, details)

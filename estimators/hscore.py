@@ -73,6 +73,46 @@ def explained_variation(centred: Array, between: Array) -> tuple[float, int]:
     return float(xp.sum((rotated / singular[:rank]) ** 2)), rank
 
 
+def sample_gradients(features: Array, labels: Array, *, regularized: bool = False) -> Array:
+    """(N,) how fast the H-score grows with each sample's weight (its shrinkage held fixed if ``regularized``).
+
+    With A = S^+ (or (1 - a) Σ_a^-1 / N), B = M^T M, x the centred sample and z its distance from its class mean, the
+    weight adds x x^T to S and x x^T - z z^T to B:  dH/dw = x^T A x - z^T A z - x^T A B A x.
+    """
+    features = check_features(features, minimum_samples=2)
+    xp = array_namespace(features)
+    samples, dimensions = features.shape
+    grouped = by_class(features - xp.mean(features, axis=0), labels)
+    scatter = xp.matrix_transpose(grouped.rows) @ grouped.rows
+    strength = 1.0
+    if regularized:
+        covariance = scatter / samples
+        shrinkage = ledoit_wolf(grouped.rows, covariance)
+        strength = 1 - shrinkage
+        scatter = strength * scatter
+        ridge = shrinkage * float(xp.linalg.trace(covariance)) * samples / dimensions
+    else:
+        # A hair of the mean variance stands in for the pseudo-inverse where dimensions are dead or copied.
+        ridge = 1e-12 * float(xp.linalg.trace(scatter)) / dimensions
+    factor = cholesky(scatter + ridge * xp.eye(dimensions, dtype=features.dtype, device=device(features)))
+    if factor is None:
+        raise CannotBeComputed("the covariance is singular to rounding")
+    means = grouped.means()
+    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
+    between = means * xp.sqrt(counts)[:, None]
+    solved = solve_factored(factor, xp.matrix_transpose(grouped.rows))
+    of_means = solve_factored(factor, xp.matrix_transpose(means))
+    explained = xp.sum((between @ solved) ** 2, axis=0)
+    # x^T A x - (x - m)^T A (x - m) = 2 x^T A m - m^T A m
+    within = xp.concat(
+        [
+            2 * (grouped.rows[part, :] @ of_means[:, c]) - means[c, :] @ of_means[:, c]
+            for c, part in enumerate(grouped.slices())
+        ]
+    )
+    return grouped.restore(strength * (within - strength * explained))
+
+
 def regularized_h_score(*, features: Array, labels: Array, compat: str | None = None) -> Score:
     """H-score with the covariance shrunk by Ledoit and Wolf: ``(1 - a) tr(Σ_a^-1 cov(μ_y))``.
 

@@ -56,9 +56,7 @@ def logme(
     if (labels is None) == (targets is None):
         raise ValueError("logme takes either labels or targets")
     if labels is not None:
-        codes, classes = check_labels(labels, length=samples, like=features)
-        slots = label_slots(classes) if author else len(classes)
-        columns = xp.astype(codes[:, None] == xp.arange(slots, device=device(features))[None, :], features.dtype)
+        columns = _one_hot(features, labels, slots=author)
     else:
         columns = check_targets(targets, length=samples, like=features)
     squares = xp.sum(columns**2, axis=0)
@@ -68,8 +66,8 @@ def logme(
         eigenvalues, projections = _author_spectrum(features, columns)
         evidence = _author_evidence(eigenvalues, projections, squares, samples, dimensions)
     else:
-        eigenvalues, projections = _spectrum(features, columns)
-        evidence = _maximum_evidence(eigenvalues, projections, squares, samples)
+        eigenvalues, projections, _ = _spectrum(features, columns)
+        evidence, _ = _maximum_evidence(eigenvalues, projections, squares, samples)
     rank = int(eigenvalues.shape[0])
     warnings = []
     if samples <= dimensions:
@@ -87,8 +85,40 @@ def logme(
     )
 
 
-def _spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
-    """Eigenvalues σ (k,) of X^T X above rounding, and x² (k, K), from the smaller Gram matrix."""
+def sample_gradients(features: Array, labels: Array) -> Array:
+    """(N,) how fast the score of `logme` grows with each sample's weight.
+
+    At the maximum α and β stay where they are, so that for one target, with m the mean of w,
+
+        dL/dw_i = 1/2 ln(β/2π) - β/2 (t_i - x_i^T m)² - β/2 x_i^T (α I + β X^T X)^-1 x_i
+    """
+    features = check_features(features)
+    columns = _one_hot(features, labels)
+    xp = array_namespace(features)
+    samples = int(features.shape[0])
+    eigenvalues, projections, vectors = _spectrum(features, columns)
+    squares = xp.sum(columns**2, axis=0)
+    _, log_ratio = _maximum_evidence(eigenvalues, projections, squares, samples)
+    denominators = xp.exp(log_ratio)[None, :] * eigenvalues[-1] + eigenvalues[:, None]
+    kept = projections * eigenvalues[:, None] / denominators
+    noise = xp.clip(squares - xp.sum(kept, axis=0), min=1e-300) / samples
+    wide = features.shape[0] < features.shape[1]
+    rotated = vectors * xp.sqrt(eigenvalues) if wide else features @ vectors
+    residuals = columns - rotated @ ((xp.matrix_transpose(rotated) @ columns) / denominators)
+    leverages = rotated**2 @ (1 / denominators)
+    return xp.mean(-0.5 * (xp.log(2 * math.pi * noise) + residuals**2 / noise + leverages), axis=1) / samples
+
+
+def _one_hot(features: Array, labels: Array, *, slots: bool = False) -> Array:
+    """(N, C) one column a class; with ``slots`` one for each number up to the largest label."""
+    xp = array_namespace(features)
+    codes, classes = check_labels(labels, length=int(features.shape[0]), like=features)
+    count = label_slots(classes) if slots else len(classes)
+    return xp.astype(codes[:, None] == xp.arange(count, device=device(features))[None, :], features.dtype)
+
+
+def _spectrum(features: Array, columns: Array) -> tuple[Array, Array, Array]:
+    """Eigenvalues σ (k,) of X^T X above rounding, x² (k, K), and the vectors of the smaller Gram matrix."""
     xp = array_namespace(features)
     samples, dimensions = features.shape
     transposed = xp.matrix_transpose(features)
@@ -100,11 +130,11 @@ def _spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
     eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
     projections = xp.matrix_transpose(vectors) @ (columns if wide else transposed @ columns)
     squared = projections**2
-    return eigenvalues, squared if wide else squared / eigenvalues[:, None]
+    return eigenvalues, squared if wide else squared / eigenvalues[:, None], vectors
 
 
-def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, samples: int) -> Array:
-    """(K,) max over λ of L(λ)/N: the best point of a grid in ln λ, then bisection on the slope around it."""
+def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, samples: int) -> tuple[Array, Array]:
+    """(K,) max over λ of L(λ)/N, and ln(λ/σ_max) there: the best point of a grid, then bisection on the slope."""
     xp = array_namespace(eigenvalues)
     scaled = eigenvalues / eigenvalues[-1]
     outside = squares - xp.sum(projections, axis=0)
@@ -125,7 +155,8 @@ def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, sa
         rising = xp.sum(share, axis=0) > fall
         low, high = xp.where(rising, middle, low), xp.where(rising, high, middle)
     shrunk = xp.exp(low)[None, :] / (xp.exp(low)[None, :] + scaled[:, None])
-    return _evidence(outside + xp.sum(projections * shrunk, axis=0), xp.sum(xp.log(shrunk), axis=0), samples)
+    evidence = _evidence(outside + xp.sum(projections * shrunk, axis=0), xp.sum(xp.log(shrunk), axis=0), samples)
+    return evidence, low
 
 
 def _evidence(residual: Array, log_shrinkage: Array, samples: int) -> Array:

@@ -39,6 +39,13 @@ def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         CannotBeComputed: fewer than two classes, or no variation inside the classes.
     """
     check_compat(compat)
+    grouped, logs, details = challenge(features, labels)
+    xp = array_namespace(logs)
+    return _score(float(xp.mean(xp.exp(logs))), grouped, **details, mean_log_posterior=float(xp.mean(logs)))
+
+
+def challenge(features: Array, labels: Array) -> tuple[ByClass, Array, dict[str, float]]:
+    """The samples by class, (N,) ln p(y_i | x'_i) in their order, and details."""
     grouped = _grouped(features, labels)
     xp = array_namespace(grouped.rows)
     shrinkage, scatter = fisher_shrinkage(grouped)
@@ -48,21 +55,13 @@ def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
     means = grouped.means()
     others = (xp.sum(means, axis=0) - means) / (len(grouped.classes) - 1)
     mixed = [
-        q[:, None] * group + (1 - q)[:, None] * other
-        for q, group, other in zip(
-            (confidence[part] for part in grouped.slices()), grouped.groups(), others, strict=True
-        )
+        confidence[part][:, None] * grouped.rows[part, :] + (1 - confidence[part])[:, None] * others[c, :]
+        for c, part in enumerate(grouped.slices())
     ]
     challenged = dataclasses.replace(grouped, rows=xp.concat(mixed))
     del mixed
     logs = _of_own_class(log_posteriors(challenged, within_scatter(challenged), shrinkage), grouped)
-    return _score(
-        float(xp.mean(xp.exp(logs))),
-        grouped,
-        shrinkage=shrinkage,
-        first_mean_posterior=float(xp.mean(first)),
-        mean_log_posterior=float(xp.mean(logs)),
-    )
+    return grouped, logs, {"shrinkage": shrinkage, "first_mean_posterior": float(xp.mean(first))}
 
 
 def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
@@ -83,17 +82,21 @@ def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes, or no variation inside the classes.
     """
+    grouped, logs, shrinkage = discriminate(features, labels, compat=compat)
+    xp = array_namespace(logs)
+    return _score(float(xp.mean(xp.exp(logs))), grouped, shrinkage=shrinkage)
+
+
+def discriminate(features: Array, labels: Array, *, compat: str | None = None) -> tuple[ByClass, Array, float]:
+    """The samples by class, (N,) ln p(y_i | x_i) in their order, and the shrinkage."""
     author = check_compat(compat)
     grouped = _grouped(features, labels)
     xp = array_namespace(grouped.rows)
     if author:
         logs = _log_softmax_of_discriminant(grouped, xp.matrix_transpose(grouped.means()))
-        shrinkage = 1.0
-    else:
-        shrinkage, scatter = fisher_shrinkage(grouped)
-        logs = log_posteriors(grouped, scatter, shrinkage)
-    value = float(xp.mean(xp.exp(_of_own_class(logs, grouped))))
-    return _score(value, grouped, shrinkage=shrinkage)
+        return grouped, _of_own_class(logs, grouped), 1.0
+    shrinkage, scatter = fisher_shrinkage(grouped)
+    return grouped, _of_own_class(log_posteriors(grouped, scatter, shrinkage), grouped), shrinkage
 
 
 def _grouped(features: Array, labels: Array) -> ByClass:

@@ -26,11 +26,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ModelRefused(f"{path.name} is not a sound safetensors file: {error}") from error
 
 
-def check_complete(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Every tensor of the module is in ``state`` in its shape, and nothing else is."""
+def check_complete(module: nn.Module, state: Mapping[str, Tensor], *, more_allowed: bool = False) -> None:
+    """Every tensor of the module is in ``state`` in its shape, and nothing else is, unless ``more_allowed``."""
     own = module.state_dict()
     missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
+    unexpected = [] if more_allowed else [name for name in state if name not in own]
     shapes = [
         f"{name} ({tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the model)"
         for name in own
@@ -75,11 +75,12 @@ def watched_loading() -> Iterator[list[nn.Module]]:
                 parameter.fill_(torch.nan)
         plain = model.load_state_dict
 
-        def strict(state: Mapping[str, Tensor], *_: Any, **__: Any) -> Any:
-            check_complete(model, state)
-            return plain(state, strict=True)
+        def checked(state: Mapping[str, Tensor], strict: bool = True, **more: Any) -> Any:
+            # Not strict is how timm says of some of its own models that the file holds more than the model uses.
+            check_complete(model, state, more_allowed=not strict)
+            return plain(state, strict=strict, **more)
 
-        model.load_state_dict = strict  # type: ignore[method-assign]
+        model.load_state_dict = checked  # type: ignore[method-assign]
         try:
             original(model, *positional, **named)
         finally:

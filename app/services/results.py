@@ -188,27 +188,23 @@ def valued(ranking: Ranking, teams: list[dict[str, Any]]) -> EnsemblesAnswer:
 
 
 def ensembles_as_csv(answer: EnsemblesAnswer) -> str:
-    """Every term of every team: one line a member and one a pair."""
+    """Every term of every team: one line a member and term, or a pair and term."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(
-        ["team", "method", "size", "value", "rank", "evaluated", "kind", "models", "term", "raw", "standardized"]
-    )
+    columns = ["method", "size", "value", "rank", "evaluated"]
+    writer.writerow(["team", *columns, "kind", "models", "term", "term_value"])
     for number, ensemble in enumerate(answer.ensembles, start=1):
         selection = ensemble["selection"]
         if selection is None:
             continue
-        head = [number, *(selection[name] for name in ("method", "size", "value", "rank", "evaluated"))]
-        for kind in ("member", "pair"):
-            for entry in selection[f"{kind}_terms"]:
-                for models, term, raw, standardized in _terms(kind, entry):
-                    writer.writerow([*head, kind, _plain(models), term, raw, standardized])
+        head = [number, *(selection[name] for name in columns)]
+        for entry in (*selection["member_terms"], *selection["pair_terms"]):
+            names = [entry[name] for name in ("name", "first", "second") if name in entry]
+            kind = "member" if "name" in entry else "pair"
+            for term, value in entry.items():
+                if term not in ("name", "first", "second"):
+                    writer.writerow([*head, kind, _plain(" + ".join(names)), term, value])
     return text.getvalue()
-
-
-def _terms(kind: str, entry: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
-    names = entry["name"] if kind == "member" else " + ".join(entry["names"])
-    return [(names, term, value["raw"], value["standardized"]) for term, value in entry["terms"].items()]
 
 
 def metric_answer(metric: Metric) -> MetricAnswer:
