@@ -189,7 +189,7 @@ def _create(name: str) -> nn.Module:
 def _from_file(spec: dict[str, Any], path: Path) -> nn.Module:
     architecture = spec["architecture"]
     arguments = dict(spec.get("arguments") or {})
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
+    if not isinstance(architecture, str) or "." in architecture or not timm.is_model(architecture):
         raise ModelRefused(
             f"timm {timm.__version__} has no architecture {architecture!r} (give it without a tag)."
             + _nearest(str(architecture).partition(".")[0], timm.list_models())
