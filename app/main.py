@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import datasets, document, metrics, models, probes, problems, rankings
+from app.api import datasets, document, metrics, models, probes, problems, rankings, uploads
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
@@ -13,9 +13,11 @@ from app.jobs import Jobs
 from app.services.keys import check_bind
 from app.services.quotas import Quotas
 from app.services.retries import Retries
+from app.services.uploads import sweep
 from app.settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
+    uploads.router,
     datasets.router,
     models.router,
     rankings.router,
@@ -34,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         database = Database(settings.url)
         try:
             check_bind(settings, database)
+            sweep(settings, database)
             jobs = Jobs(settings, database)
             app.state.database = database
             app.state.jobs = jobs

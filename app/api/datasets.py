@@ -8,7 +8,7 @@ from app.api.problems import problem_responses
 from app.api.route import Route
 from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset, ResourceState
-from app.schemas.datasets import DatasetAnswer, DatasetCreate
+from app.schemas.datasets import DatasetAnswer, DatasetCreate, DatasetUpload
 from app.schemas.page import Page
 from app.services import datasets
 
@@ -25,7 +25,43 @@ def answer(row: Dataset) -> DatasetAnswer:
     )
 
 
-@router.post("", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(409, 413, 415))
+# The route of app.api.uploads reads it; here it is only declared.
+FORM = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["file"],
+            "additionalProperties": False,
+            "properties": {
+                "file": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "A zip, tar or tar.gz with one folder of images a class, or with the images that a "
+                    "manifest names.",
+                },
+                "manifest": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "A CSV file with the columns `path`, `label` and perhaps `split`; or, as a text, "
+                    "the name of such a file in the archive.",
+                },
+                **{
+                    name: {"type": "boolean" if name == "shared" else "string", "description": field.description}
+                    for name, field in DatasetUpload.model_fields.items()
+                    if name != "manifest"
+                },
+            },
+        }
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problem_responses(409, 413, 415),
+    openapi_extra={"requestBody": {"content": FORM}},
+)
 def create_dataset(
     body: DatasetCreate,
     response: Response,
@@ -73,4 +109,4 @@ def get_dataset(dataset: str, session: ReadSessionDep, caller: ReaderDep) -> Dat
 @router.delete("/{dataset}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
 def delete_dataset(dataset: str, session: SessionDep, caller: SubmitterDep, settings: SettingsDep) -> None:
     """Forget a data set that no ranking needs. Images given by path stay where they are; uploaded ones are removed."""
-    datasets.delete(session, caller, dataset)
+    datasets.delete(session, settings, caller, dataset)

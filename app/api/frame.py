@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import answer
@@ -58,6 +59,8 @@ class Frame:
         bounded = bound_body(receive, headers, limit=self._limit(scope, headers), settings=self.settings)
         try:
             await self.app(scope, bounded, send_framed)
+        except ClientDisconnect:
+            log.info("the client went away", method=scope["method"], path=scope["path"])
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:

@@ -8,21 +8,10 @@ from app.db.tables import ResourceState
 from app.schemas.base import Body, Name, OwnedAnswer, Problem, Text
 
 
-class DatasetCreate(Body):
-    """Where the images are. They are read by a worker, so the answer comes before they are counted."""
+class DatasetUpload(Body):
+    """What is said of an archive."""
 
-    model_config = Body.model_config | {
-        "json_schema_extra": {"examples": [{"name": "digits", "location": "builtin:digits"}]}
-    }
-
-    location: Text = Field(
-        min_length=1,
-        max_length=4096,
-        description="`builtin:digits` (1,797 handwritten digits that come with scikit-learn), or the absolute path, "
-        "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images a class.",
-        examples=["builtin:digits", "/data/signs"],
-    )
-    name: Name | None = Field(None, description="Default: the last part of the location.")
+    name: Name | None = Field(None, description="Default: the last part of the location, or the archive's name.")
     manifest: Text | None = Field(
         None,
         min_length=1,
@@ -41,6 +30,22 @@ class DatasetCreate(Body):
         examples=["imagenet-1k"],
     )
     shared: bool = Field(False, description="Let other keys see and use it.")
+
+
+class DatasetCreate(DatasetUpload):
+    """Where the images are. They are read by a worker, so the answer comes before they are counted."""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {"examples": [{"name": "digits", "location": "builtin:digits"}]}
+    }
+
+    location: Text = Field(
+        min_length=1,
+        max_length=4096,
+        description="`builtin:digits` (1,797 handwritten digits that come with scikit-learn), or the absolute path, "
+        "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images a class.",
+        examples=["builtin:digits", "/data/signs"],
+    )
 
 
 class Unreadable(Body):

@@ -1,8 +1,10 @@
 """Rules of data sets."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
@@ -96,7 +98,7 @@ def get(session: Session, caller: Caller, reference: str) -> Dataset:
     return row
 
 
-def delete(session: Session, caller: Caller, reference: str) -> None:
+def delete(session: Session, settings: Settings, caller: Caller, reference: str) -> None:
     """Forget a data set that no ranking needs; the images stay where they are unless they were uploaded."""
     datasets = Datasets(session)
     row = get(session, caller, reference)
@@ -109,3 +111,11 @@ def delete(session: Session, caller: Caller, reference: str) -> None:
             f"{row.name!r} is the target of finished rankings; delete those first, so that they keep their meaning"
         )
     datasets.delete(row)
+    if row.spec.get("uploaded"):
+        folder = settings.datasets_folder / row.id
+
+        def remove(_: Session) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        # Not before: a transaction that fails must find the images where they were.
+        event.listen(session, "after_commit", remove, once=True)

@@ -1,0 +1,198 @@
+"""Data sets that arrive as archives.
+
+An upload is unpacked in a folder of its own under ``datasets/.incoming``, locked by the process that receives it, and
+moved to its place when it is whole. The lock goes with the process, so the next start finds what a crash left.
+"""
+
+import csv
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.caller import Caller
+from app.db.repositories.datasets import Datasets
+from app.db.session import Database
+from app.db.tables import Dataset, new_id
+from app.errors import Invalid
+from app.jobs import Jobs
+from app.schemas.datasets import DatasetUpload
+from app.services import datasets
+from app.services.archives import MEGABYTE, Limits, safe_path, unpack
+from app.settings import Settings
+
+INCOMING = ".incoming"
+MANIFEST = "labels.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An upload on its way in: the id that it will have, and a folder that is gone at the end."""
+
+    id: str
+    folder: Path
+
+
+@contextmanager
+def incoming(settings: Settings) -> Iterator[Incoming]:
+    """A place to receive an upload; leave it after the transaction that registers the upload.
+
+    An exception removes the upload from its final place too.
+    """
+    identifier = new_id("ds")
+    upload = Incoming(identifier, settings.datasets_folder / INCOMING / identifier)
+    upload.folder.mkdir(parents=True)
+    descriptor = os.open(upload.folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield upload
+    except BaseException:
+        shutil.rmtree(settings.datasets_folder / upload.id, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(upload.folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep(settings: Settings, database: Database) -> None:
+    """Remove uploads whose process died before they were registered."""
+    folder = settings.datasets_folder / INCOMING
+    if not folder.is_dir():
+        return
+    for left in folder.iterdir():
+        try:
+            descriptor = os.open(left, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with database.reading() as session:
+                registered = Datasets(session).get(left.name) is not None
+            if not registered:
+                shutil.rmtree(settings.datasets_folder / left.name, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)
+        except BlockingIOError:
+            # Another process is receiving it.
+            continue
+        finally:
+            os.close(descriptor)
+
+
+def register(
+    session: Session,
+    jobs: Jobs,
+    settings: Settings,
+    caller: Caller,
+    upload: Incoming,
+    body: DatasetUpload,
+    *,
+    archive: Path,
+    archive_name: str,
+    manifest: Path | None,
+) -> Dataset:
+    """Check and unpack an archive, move it to its place, store the data set and have a worker inspect it.
+
+    Raises:
+        Invalid, TooLarge: the archive or the manifest cannot be taken; the detail says why.
+        Conflict: the caller has a data set of that name.
+    """
+    if manifest is not None and body.manifest is not None:
+        raise _wrong("/manifest", "send the manifest as a file, or name the file in the archive that is it, not both")
+    unpacked = upload.folder / "unpacked"
+    unpacked.mkdir()
+    limits = Limits(
+        entries=settings.upload_entry_limit,
+        expanded_bytes=int(settings.upload_expanded_limit_megabytes * MEGABYTE),
+        image_pixels=settings.image_pixel_limit,
+    )
+    try:
+        unpack(archive, unpacked, limits=limits)
+    except Invalid as error:
+        raise _wrong("/file", error.detail) from error
+    archive.unlink()
+    root = _root(unpacked)
+    manifest_name = _place_manifest(root, body, manifest)
+    if manifest_name is None:
+        _check_class_folders(root)
+    final = settings.datasets_folder / upload.id
+    spec: dict[str, Any] = {"kind": "folder", "path": str(final), "uploaded": True}
+    if manifest_name is not None:
+        spec |= {"kind": "manifest", "manifest": manifest_name, "split": body.split}
+    # Stored before it is moved: a name that is taken leaves nothing to undo.
+    row = datasets.add(
+        session,
+        jobs,
+        caller,
+        spec=spec,
+        name=body.name or _name_of(archive_name) or upload.id,
+        sample_of=body.sample_of,
+        shared=body.shared,
+        identifier=upload.id,
+    )
+    root.replace(final)
+    return row
+
+
+def _root(unpacked: Path) -> Path:
+    """The folder of class folders: archives often hold one folder around them."""
+    root = unpacked
+    while True:
+        entries = list(root.iterdir())
+        if len(entries) != 1 or not entries[0].is_dir() or not any(inner.is_dir() for inner in entries[0].iterdir()):
+            return root
+        root = entries[0]
+
+
+def _check_class_folders(root: Path) -> None:
+    classes = [entry for entry in root.iterdir() if entry.is_dir() and any(entry.iterdir())]
+    if not classes:
+        raise _wrong("/file", "the archive has no class folders: it needs one folder of images a class, or a manifest")
+
+
+def _place_manifest(root: Path, body: DatasetUpload, manifest: Path | None) -> str | None:
+    if manifest is not None:
+        if (root / MANIFEST).exists():
+            raise _wrong("/manifest", f"the archive holds {MANIFEST} already; name it as the text `manifest` instead")
+        name = MANIFEST
+        _check_columns(manifest, body.split)
+        manifest.replace(root / name)
+        return name
+    if body.manifest is not None:
+        path = safe_path(body.manifest)
+        if path is None or not (root / path).is_file():
+            raise _wrong("/manifest", f"the archive holds no file {body.manifest}")
+        _check_columns(root / path, body.split)
+        return str(path)
+    if body.split is not None:
+        raise _wrong("/split", "a split needs a `manifest` that names it")
+    return None
+
+
+def _check_columns(manifest: Path, split: str | None) -> None:
+    needed = {"path", "label"} | ({"split"} if split is not None else set())
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            columns = next(csv.reader([file.readline(64_000)]), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _wrong("/manifest", "the manifest is not a CSV file in UTF-8") from error
+    if missing := sorted(needed - set(columns)):
+        raise _wrong("/manifest", f"the manifest's first line does not name the columns {', '.join(missing)}")
+
+
+def _name_of(file_name: str) -> str:
+    name = "".join(
+        character for character in file_name.replace("\\", "/").rsplit("/", 1)[-1] if character.isprintable()
+    )
+    for suffix in (".zip", ".tar.gz", ".tgz", ".tar"):
+        name = name.removesuffix(suffix)
+    return name.strip()[:200].strip()
+
+
+def _wrong(pointer: str, detail: str) -> Invalid:
+    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
