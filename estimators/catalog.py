@@ -56,7 +56,6 @@ MISSING = {
     "features": "not available: no features were extracted",
     "labels": "not available: this data set has no class labels",
     "source_probabilities": "not available: this model has no classifier",
-    "source_labels": "not available: this model has no classifier",
 }
 
 
@@ -150,15 +149,16 @@ class Metric:
             ValueError: unknown or impossible parameters.
         """
         self.check_parameters(parameters)
-        given: dict[str, Array] = {}
-        for argument in self.arguments:
-            value = getattr(evidence, argument)
-            optional = argument in self.uses or (argument == "labels" and evidence.targets is not None)
-            if value is None and not optional:
-                raise CannotBeComputed(MISSING[argument])
-            if value is not None:
-                given[argument] = value
-        return self.function(**given, **parameters)
+        self.require(evidence)
+        given = {name: getattr(evidence, name) for name in self.arguments}
+        return self.function(**{name: value for name, value in given.items() if value is not None}, **parameters)
+
+    def require(self, evidence: Evidence) -> None:
+        """Raise CannotBeComputed, saying what is missing, unless all that the metric needs is there."""
+        for need in sorted(self.needs):
+            instead = need == "labels" and "targets" in self.uses and evidence.targets is not None
+            if getattr(evidence, need) is None and not instead:
+                raise CannotBeComputed(MISSING[need])
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Raise ValueError, naming what is allowed, unless every parameter exists and has a possible value."""
@@ -372,7 +372,7 @@ _ALL = (
         parameters=MappingProxyType(
             {
                 "components_per_class": Parameter(5, "mixture components a class", "integer", 1),
-                "seed": Parameter(0, "seed of the k-means start", "integer"),
+                "clustering_seed": Parameter(0, "seed of the k-means start", "integer"),
                 "compat": COMPAT,
             }
         ),
@@ -487,7 +487,7 @@ _ALL = (
             {
                 "folds": Parameter(3, "number of folds", "integer", 2),
                 "penalty": Parameter(1.0, "strength of the squared penalty on the weights", exclusive=True),
-                "seed": Parameter(0, "seed of the assignment to folds", "integer"),
+                "fold_seed": Parameter(0, "seed of the assignment to folds", "integer"),
             }
         ),
     ),

@@ -13,7 +13,12 @@ EXPLAINED = 0.8
 
 
 def nleep(
-    *, features: Array, labels: Array, components_per_class: int = 5, seed: int = 0, compat: str | None = None
+    *,
+    features: Array,
+    labels: Array,
+    components_per_class: int = 5,
+    clustering_seed: int = 0,
+    compat: str | None = None,
 ) -> Score:
     """Gaussian LEEP: ``(1/N) Σ_i ln EEP_i`` with mixture responsibilities for source probabilities, at most 0.
 
@@ -25,7 +30,7 @@ def nleep(
         features: (N, D).
         labels: (N,) integers or strings.
         components_per_class: mixture components a class.
-        seed: of the k-means start; the same seed gives the same score.
+        clustering_seed: of the k-means start; the same seed gives the same score.
         compat: ``"author"`` gives the mean of EEP without the logarithm, as the programs of SFDA and PED do; their
             mixture has no fixed seed.
 
@@ -37,16 +42,34 @@ def nleep(
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: all samples are alike.
     """
+    return score_and_responsibilities(
+        features=features,
+        labels=labels,
+        components_per_class=components_per_class,
+        clustering_seed=clustering_seed,
+        compat=compat,
+    )[0]
+
+
+def score_and_responsibilities(
+    *,
+    features: Array,
+    labels: Array,
+    components_per_class: int = 5,
+    clustering_seed: int = 0,
+    compat: str | None = None,
+) -> tuple[Score, np.ndarray]:
+    """The Score of `nleep`, and (N, K) the responsibilities that took the place of source probabilities."""
     author = check_compat(compat)
     check_number("components_per_class", components_per_class, minimum=1, whole=True)
-    check_number("seed", seed, minimum=0, whole=True)
+    check_number("clustering_seed", clustering_seed, minimum=0, whole=True)
     features = check_features(features, minimum_samples=2)
     _, classes = check_labels(labels, length=features.shape[0])
     samples, dimensions = (int(n) for n in features.shape)
     wanted = components_per_class * len(classes)
     components = min(wanted, samples)
     projected = project_explained(features)
-    mixture = fit_responsibilities(to_numpy(projected), components, seed=seed)
+    mixture = fit_responsibilities(to_numpy(projected), components, seed=clustering_seed)
     predictions, _, _ = expected_predictions(mixture.responsibilities, to_numpy(labels))
     warnings = []
     if components < wanted:
@@ -55,7 +78,7 @@ def nleep(
         warnings.append(f"few samples: {samples / components:.1f} samples a component; the score is too high")
     if not mixture.converged:
         warnings.append(f"not converged: the mixture was still changing after {mixture.iterations} iterations")
-    return Score(
+    score = Score(
         float(np.mean(predictions if author else np.log(predictions))),
         tuple(warnings),
         {
@@ -68,6 +91,7 @@ def nleep(
             "iterations": mixture.iterations,
         },
     )
+    return score, mixture.responsibilities
 
 
 def project_explained(features: Array) -> Array:

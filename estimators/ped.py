@@ -62,8 +62,13 @@ def ped(
         exit_ratio=exit_ratio,
     )
     score = BASES[base](features=moved, labels=labels, compat=compat)
+    return describe(score, base=base, motion=motion, steps=steps, referenced=reference_features is not None)
+
+
+def describe(score: Score, *, base: str, motion: list[float], steps: int, referenced: bool) -> Score:
+    """The base metric's Score on moved features, with what is to be said of the motion."""
     warnings = list(score.warnings)
-    if reference_features is None:
+    if not referenced:
         warnings.append(
             "no reference: features are scaled by the target's own statistics, which is not the authors' protocol"
         )

@@ -38,14 +38,12 @@ def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes, or no variation inside the classes.
     """
+    return sfda_and_shares(features=features, labels=labels, compat=compat)[0]
+
+
+def sfda_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
+    """The Score of `sfda`, and (N,) what each sample adds to it, the fit being what it is."""
     check_compat(compat)
-    grouped, logs, details = challenge(features, labels)
-    xp = array_namespace(logs)
-    return _score(float(xp.mean(xp.exp(logs))), grouped, **details, mean_log_posterior=float(xp.mean(logs)))
-
-
-def challenge(features: Array, labels: Array) -> tuple[ByClass, Array, dict[str, float]]:
-    """The samples by class, (N,) ln p(y_i | x'_i) in their order, and details."""
     grouped = _grouped(features, labels)
     xp = array_namespace(grouped.rows)
     shrinkage, scatter = fisher_shrinkage(grouped)
@@ -61,7 +59,12 @@ def challenge(features: Array, labels: Array) -> tuple[ByClass, Array, dict[str,
     challenged = dataclasses.replace(grouped, rows=xp.concat(mixed))
     del mixed
     logs = _of_own_class(log_posteriors(challenged, within_scatter(challenged), shrinkage), grouped)
-    return grouped, logs, {"shrinkage": shrinkage, "first_mean_posterior": float(xp.mean(first))}
+    details = {
+        "shrinkage": shrinkage,
+        "first_mean_posterior": float(xp.mean(first)),
+        "mean_log_posterior": float(xp.mean(logs)),
+    }
+    return _score_and_shares(logs, grouped, details)
 
 
 def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
@@ -82,21 +85,21 @@ def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes, or no variation inside the classes.
     """
-    grouped, logs, shrinkage = discriminate(features, labels, compat=compat)
-    xp = array_namespace(logs)
-    return _score(float(xp.mean(xp.exp(logs))), grouped, shrinkage=shrinkage)
+    return lda_and_shares(features=features, labels=labels, compat=compat)[0]
 
 
-def discriminate(features: Array, labels: Array, *, compat: str | None = None) -> tuple[ByClass, Array, float]:
-    """The samples by class, (N,) ln p(y_i | x_i) in their order, and the shrinkage."""
+def lda_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
+    """The Score of `lda`, and (N,) what each sample adds to it, the fit being what it is."""
     author = check_compat(compat)
     grouped = _grouped(features, labels)
     xp = array_namespace(grouped.rows)
     if author:
         logs = _log_softmax_of_discriminant(grouped, xp.matrix_transpose(grouped.means()))
-        return grouped, _of_own_class(logs, grouped), 1.0
-    shrinkage, scatter = fisher_shrinkage(grouped)
-    return grouped, _of_own_class(log_posteriors(grouped, scatter, shrinkage), grouped), shrinkage
+        shrinkage = 1.0
+    else:
+        shrinkage, scatter = fisher_shrinkage(grouped)
+        logs = log_posteriors(grouped, scatter, shrinkage)
+    return _score_and_shares(_of_own_class(logs, grouped), grouped, {"shrinkage": shrinkage})
 
 
 def _grouped(features: Array, labels: Array) -> ByClass:
@@ -164,8 +167,11 @@ def _of_own_class(values: Array, grouped: ByClass) -> Array:
     return xp.concat([values[part, c] for c, part in enumerate(grouped.slices())])
 
 
-def _score(value: float, grouped: ByClass, **details: float) -> Score:
-    samples, dimensions = grouped.rows.shape
+def _score_and_shares(logs: Array, grouped: ByClass, details: dict[str, float]) -> tuple[Score, Array]:
+    xp = array_namespace(logs)
+    samples, dimensions = (int(n) for n in grouped.rows.shape)
+    posteriors = xp.exp(logs)
+    value = float(xp.mean(posteriors))
     warnings = []
     if 1 - value < SATURATED:
         warnings.append(
@@ -173,8 +179,5 @@ def _score(value: float, grouped: ByClass, **details: float) -> Score:
         )
     if samples - len(grouped.classes) < dimensions:
         warnings.append(f"few samples: {samples} samples for {dimensions} dimensions; the classes separate by chance")
-    return Score(
-        value,
-        tuple(warnings),
-        {"samples": int(samples), "dimensions": int(dimensions), "classes": len(grouped.classes), **details},
-    )
+    details = {"samples": samples, "dimensions": dimensions, "classes": len(grouped.classes), **details}
+    return Score(value, tuple(warnings), details), grouped.restore(posteriors) / samples

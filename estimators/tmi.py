@@ -69,6 +69,13 @@ def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: no class has more than ``neighbors`` samples, or samples coincide and the floor is zero.
     """
+    return score_and_shares(features=features, labels=labels, neighbors=neighbors, floor=floor, compat=compat)[0]
+
+
+def score_and_shares(
+    *, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.0, compat: str | None = None
+) -> tuple[Score, np.ndarray]:
+    """The Score of `tmi`, and (N,) what each sample's distance adds to it."""
     from scipy.special import digamma
 
     author = check_compat(compat)
@@ -89,10 +96,10 @@ def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.
     weighted = np.where(measured, shares * entropies, 0.0)
     if author:
         skipped = int(np.sum(~measured & (grouped.counts > 1)))
-        slots = label_slots(grouped.classes) - skipped
-        value = float(np.sum(weighted)) / slots if slots else np.nan
+        divisor = float(label_slots(grouped.classes) - skipped)
     else:
-        value = float(np.sum(weighted)) / float(np.sum(shares[measured])) if measured.any() else np.nan
+        divisor = float(np.sum(shares[measured]))
+    value = float(np.sum(weighted)) / divisor if divisor else np.nan
     if np.isnan(value):
         raise CannotBeComputed(f"no class has more than {neighbors} samples, the neighbours that TMI looks at")
     if not np.isfinite(value):
@@ -108,7 +115,11 @@ def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.
         )
     if left_out:
         warnings.append(f"left out: {left_out} classes have at most {neighbors} samples")
-    return Score(
+    by_sample = np.zeros(samples)
+    by_sample[grouped.order] = np.concatenate(
+        [np.zeros(n) if term is None else term for n, term in zip(grouped.counts, terms, strict=True)]
+    )
+    score = Score(
         value,
         tuple(warnings),
         {
@@ -121,3 +132,4 @@ def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.
             "mean": float(np.sum(weighted)) / max(1, int(np.sum(measured))),
         },
     )
+    return score, dimensions / (samples * divisor) * by_sample
