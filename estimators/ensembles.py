@@ -23,6 +23,18 @@ from estimators.team_search import Numbers, exact, greedy, local
 from estimators.team_terms import COHESIONS, NEAR_COPIES, STANDARDIZATIONS, Candidates, Pool, number_or_none
 from estimators.validation import Array, check_choice, check_number, check_probabilities, to_numpy
 
+__all__ = [
+    "PRESETS",
+    "Pool",
+    "Selection",
+    "build_pool",
+    "e_leep",
+    "expected_empirical_prediction",
+    "ms_leep",
+    "score_team",
+    "select",
+]
+
 SEARCHES = ("auto", "greedy", "exact", "local")
 
 

@@ -75,10 +75,8 @@ def domain_difference(
     Raises:
         InvalidEvidence: shapes that do not match, NaN. CannotBeComputed: the transport did not converge.
     """
-    source_features = check_features(source_features, name="source_features")
-    features = check_features(features)
-    source_features, source_labels = _sample(source_features, source_labels, sample, seed, "source_labels")
-    features, labels = _sample(features, labels, sample, seed, "labels")
+    source_features, source_labels = _sample(source_features, source_labels, sample, seed, "source_")
+    features, labels = _sample(features, labels, sample, seed, "")
     moved = transport(
         source_features=source_features,
         features=features,
@@ -96,14 +94,16 @@ def domain_difference(
 
 
 def _sample(
-    features: Array, labels: Array | None, size: int | None, seed: int, name: str
+    features: Array, labels: Array | None, size: int | None, seed: int, prefix: str
 ) -> tuple[Array, np.ndarray[Any, Any] | None]:
-    length = features.shape[0]
-    codes = None if labels is None else to_numpy(check_labels(labels, length=length, name=name)[0])
+    checked = check_features(features, name=f"{prefix}features")
+    length = checked.shape[0]
+    codes = None if labels is None else check_labels(labels, length=length, name=f"{prefix}labels")[0]
     if size is None or length <= size:
+        # Not the checked array: it may be a float64 copy, which would be held while the transport is solved.
         return features, codes
     chosen = balanced_sample(labels=np.zeros(length, dtype=np.int64) if codes is None else codes, size=size, seed=seed)
-    rows = array_namespace(features).take(features, from_numpy(chosen, like=features), axis=0)
+    rows = array_namespace(checked).take(checked, from_numpy(chosen, like=checked), axis=0)
     return rows, None if codes is None else codes[chosen]
 
 
