@@ -3,6 +3,7 @@
 import difflib
 import json
 import logging
+import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -233,7 +234,7 @@ def _translated(error: Exception, spec: Mapping[str, Any]) -> Problem:
         return ModelRefused(f"the hub has no {name}, or not that revision: {_first_line(error)}")
     unreachable = (
         errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError,
-        httpx.HTTPError, ConnectionError, TimeoutError,
+        httpx.HTTPError, urllib.error.URLError, ConnectionError, TimeoutError,
     )  # fmt: skip
     chain: BaseException | None = error
     while chain is not None:

@@ -95,9 +95,8 @@ def test_features_and_probabilities_equal_plain_timm(
         features = model.forward_head(model.forward_features(images), pre_logits=True)
         probabilities = model(images).softmax(dim=1)
     with store.open(asked["keys"][HEAD]) as evidence:
-        # A grey level of rounding before normalisation is what separates the two pipelines.
-        np.testing.assert_allclose(evidence.features, features, atol=0.02 * float(features.abs().max()))
-        np.testing.assert_allclose(evidence.source_probabilities, probabilities, atol=0.01)
+        np.testing.assert_allclose(evidence.features, features, atol=1e-5 * float(features.abs().max()))
+        np.testing.assert_allclose(evidence.source_probabilities, probabilities, atol=1e-5)
         np.testing.assert_array_equal(evidence.labels, index.labels[SAMPLE])
         np.testing.assert_allclose(evidence.source_probabilities.sum(axis=1), 1, atol=1e-5)
     assert (report["n"], report["models_loaded"], report["images_decoded"]) == (5, 1, 5)
@@ -130,7 +129,7 @@ def test_a_layer_is_averaged_over_its_positions(
     expected = output.numpy().mean(axis=axes)
     with store.open(asked["keys"][layer]) as evidence:
         assert evidence.features.shape == expected.shape
-        np.testing.assert_allclose(evidence.features, expected, atol=0.02 * float(np.abs(expected).max()))
+        np.testing.assert_allclose(evidence.features, expected, atol=1e-5 * float(np.abs(expected).max()))
         assert evidence.source_probabilities is None
         assert evidence.manifest["layer"] == layer
 

@@ -11,10 +11,12 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from timm.models import _builder
 
 from app.settings import Settings
 from workers.errors import ModelRefused, ModelUnavailable
 from workers.models import inspect_model, load_model, publish_catalogue
+from workers.weights import check_finite, watched_loading
 
 Specify = Callable[..., dict[str, Any]]
 
@@ -120,6 +122,17 @@ class TestIncompleteWeights:
         change_file(spec, change)
         with pytest.raises(ModelRefused, match=message):
             inspect_model(spec, settings)
+
+    def test_what_a_foreign_loader_skips_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def copy_one_tensor(model: torch.nn.Module, *_: Any, **__: Any) -> None:
+            torch.nn.init.ones_(model.fc.weight)
+
+        monkeypatch.setattr(_builder, "load_pretrained", copy_one_tensor)
+        with watched_loading() as loaded:
+            model = timm.create_model("test_resnet", pretrained=True)
+        assert loaded == [model]
+        with pytest.raises(ModelRefused, match=r"were not in the weights.*conv1"):
+            check_finite(model)
 
     def test_many_names_are_cut(self, model_spec: Specify, settings: Settings) -> None:
         spec = model_spec()
