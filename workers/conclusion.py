@@ -5,7 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
+from app.plain import plain
+from estimators.catalog import METRICS
+from estimators.consensus import consensus
+from estimators.resampling import pool_summary
+from estimators.score import Score as Value
 from workers.features import HEAD
 from workers.runtime import Runtime
 
@@ -18,25 +25,109 @@ def conclude(
     runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model], cells: Cells
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The summary and the ensembles of a ranking whose models ``runs`` have scores."""
-    present = {run.model_id for run in runs}
-    values: dict[str, dict[str, float]] = {}
+    return summarize(ranking.request, [run.model_id for run in runs], cells), _teams(runtime, ranking, runs, models)
+
+
+def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) -> dict[str, Any]:
+    """Ranks, intervals and the chance to be best for each metric, and what the metrics say together."""
+    heads: dict[str, dict[str, Score]] = {}
     layers: dict[str, dict[str, dict[str, float]]] = {}
+    present = set(order)
     for cell, score in cells:
         if score.value is None or cell.model_id not in present:
             continue
         layers.setdefault(cell.model_id, {}).setdefault(cell.metric, {})[cell.layer] = score.value
         if cell.layer == HEAD:
-            values.setdefault(cell.metric, {})[cell.model_id] = score.value
+            heads.setdefault(cell.metric, {})[cell.model_id] = score
+    combined = {metric: pool_values(metric, scores) for metric, scores in heads.items() if METRICS[metric].combine}
+    values = {
+        metric: combined.get(metric) or {model: float(score.value or 0.0) for model, score in scores.items()}
+        for metric, scores in heads.items()
+    }
     ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
-    summary: dict[str, Any] = {
+    return {
         "ranks": ranks,
         "layer_ranks": {
             model_id: {metric: competition_ranks(scores) for metric, scores in metrics.items()}
             for model_id, metrics in layers.items()
         },
-        "order": [run.model_id for run in runs],
+        "pool_values": combined,
+        "intervals": intervals_of(heads, request["intervals"]),
+        "metrics": {metric: chances(scores) for metric, scores in heads.items() if metric not in combined},
+        **consensus_of(ranks, order),
     }
-    return summary, _teams(runtime, ranking, runs, models)
+
+
+def consensus_of(ranks: Mapping[str, Mapping[str, int]], order: Sequence[str]) -> dict[str, Any]:
+    """One order of the models by all metrics, and how much the metrics disagree."""
+    if not ranks:
+        return {"order": list(order)}
+    # Ranks in place of scores: what differs by rounding alone is a tie here too.
+    agreed = consensus([[-ranks[metric].get(model, math.nan) for model in order] for metric in ranks])
+    placed = [order[index] for index in agreed.order]
+    return {
+        "order": [*placed, *(model for model in order if model not in set(placed))],
+        "consensus": {
+            "ranks": {model: place for place, model in enumerate(placed, start=1)},
+            "mean_ranks": {
+                model: float(mean) for model, mean in zip(order, agreed.mean_rank, strict=True) if not math.isnan(mean)
+            },
+            "method": agreed.method,
+            "source": agreed.source,
+        },
+        "disagreement": {
+            "kendall_tau": plain(
+                dict(zip(ranks, (dict(zip(ranks, row, strict=True)) for row in agreed.agreement), strict=True))
+            ),
+            "mean_kendall_tau": agreed.mean_tau,
+            "kendall_w": agreed.kendall_w,
+        },
+    }
+
+
+def pool_values(metric: str, scores: Mapping[str, Score]) -> dict[str, float]:
+    """The values of a metric that means something within a pool only."""
+    combine = METRICS[metric].combine
+    if combine is None:
+        raise ValueError(f"{metric} needs no pool")
+    parts = [Value(float(score.value or 0.0), details=score.details) for score in scores.values()]
+    return dict(zip(scores, map(float, combine(parts)), strict=True))
+
+
+def intervals_of(
+    heads: Mapping[str, Mapping[str, Score]], choice: Mapping[str, Any] | None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Model -> metric -> the interval that holds the asked share of the resamples."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    if choice is None:
+        return found
+    tail = (1 - choice["level"]) / 2
+    for metric, scores in heads.items():
+        for model_id, score in scores.items():
+            if score.resamples is not None and METRICS[metric].combine is None:
+                low, high = np.quantile(score.resamples["values"], [tail, 1 - tail])
+                found.setdefault(model_id, {})[metric] = {
+                    "low": float(low),
+                    "high": float(high),
+                    "level": choice["level"],
+                    "resamples": len(score.resamples["values"]),
+                    "method": score.resamples["method"],
+                }
+    return found
+
+
+def chances(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """How likely each model is the best by one metric, over resamples that all models share."""
+    drawn = {model: score.resamples["values"] for model, score in scores.items() if score.resamples is not None}
+    if len(drawn) < len(scores) or len({len(values) for values in drawn.values()}) != 1:
+        return {"models": len(scores), "resamples": 0}
+    pool = pool_summary([np.asarray(values, dtype=np.float64) for values in drawn.values()])
+    return {
+        "models": len(scores),
+        "resamples": len(next(iter(drawn.values()))),
+        "probability_best": dict(zip(drawn, map(float, pool.probability_best), strict=True)),
+        "expected_rank": dict(zip(drawn, map(float, pool.expected_rank), strict=True)),
+    }
 
 
 def _teams(

@@ -15,9 +15,13 @@ from pathlib import Path
 import structlog
 from dbos import DBOS
 
+from app.db.repositories.unfinished import Unfinished
 from app.db.repositories.workers import Workers
 from app.db.session import Database
+from app.errors import failure
 from app.settings import Settings
+
+GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -64,6 +68,24 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def close_abandoned(database: Database) -> list[str]:
+    """Close rows whose job the engine has given up, so that nobody waits for them for ever."""
+    with database.reading() as session:
+        open_jobs = Unfinished(session).jobs()
+    if not open_jobs:
+        return []
+    ended = DBOS.list_workflows(
+        workflow_ids=list(open_jobs), status=list(GIVEN_UP), load_input=False, load_output=False
+    )
+    with database.transaction() as session:
+        for workflow in ended:
+            table, identifier = open_jobs[workflow.workflow_id]
+            log.error("the engine gave up on a job", workflow=workflow.workflow_id, status=workflow.status)
+            problem = failure("internal-error", "the job failed or crashed repeatedly; the worker's log says why")
+            Unfinished(session).close(table, identifier, problem)
+    return [workflow.workflow_id for workflow in ended]
+
+
 class Liveness:
     """A thread that beats for this worker and looks after its peers."""
 
@@ -104,6 +126,7 @@ class Liveness:
             try:
                 self.beat()
                 self.take_over()
+                close_abandoned(self._database)
             except Exception:
                 # The database may be away for a while; the worker goes on, and beats again when it is back.
                 log.exception("heartbeat failed")

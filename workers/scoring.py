@@ -12,6 +12,7 @@ from app.plain import plain
 from app.settings import Settings
 from estimators.catalog import METRICS
 from estimators.catalog import Evidence as Arrays
+from estimators.resampling import resample
 from estimators.score import CannotBeComputed, InvalidEvidence
 from workers.features import FeatureStore
 from workers.teams import choose_teams
@@ -62,15 +63,19 @@ def _compute(store: FeatureStore, cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
-    metric = METRICS[cell["metric"]]
-    score = metric.compute(arrays, **cell["parameters"])
+    name, parameters, intervals = cell["metric"], cell["parameters"], cell["intervals"]
+    if intervals is None:
+        score, resamples = METRICS[name].compute(arrays, **parameters), None
+    else:
+        drawn = resample(name, arrays, resamples=intervals["resamples"], seed=intervals["seed"], **parameters)
+        score, resamples = drawn.score, {"method": drawn.method, "values": plain(drawn.values)}
     if not math.isfinite(score.value):
         raise CannotBeComputed(f"its value is {score.value}")
     return {
         "value": float(score.value),
         "warnings": list(score.warnings),
         "details": plain(score.details),
-        "resamples": None,
+        "resamples": resamples,
     }
 
 

@@ -29,7 +29,9 @@ class SampleChoice(Body):
 class IntervalChoice(Body):
     """How sure: resampled scores, from which intervals and the chance to be best are taken."""
 
-    resamples: int = Field(50, ge=10, le=1000, description="Resamples of each score.")
+    resamples: int | None = Field(
+        None, ge=10, le=1000, description="Of each score; null: 200 where they are cheap, 20 where each costs a score."
+    )
     level: float = Field(0.9, gt=0, lt=1, description="Share of the resamples inside the interval.")
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
@@ -115,7 +117,7 @@ class RankingCreate(Body):
     reference: Reference | None = Field(
         None, description="Data set for PED's reference features; default: the model's own source sample."
     )
-    intervals: IntervalChoice | None = Field(None, description="How sure; null: no resampling.")
+    intervals: IntervalChoice | None = Field(IntervalChoice(), description="How sure; null: no resampling.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
     teams: list[Annotated[list[Reference], Field(min_length=1, max_length=20)]] = Field(
         default_factory=list, max_length=100, description="Teams of your own, to be valued beside the chosen ones."

@@ -23,6 +23,8 @@ from app.schemas.rankings import (
 from estimators.catalog import METRICS, Metric
 
 HEAD = "head"
+# Parts of the summary that are shown in the rows.
+PER_CELL = ("ranks", "layer_ranks", "intervals", "order", "pool_values")
 
 
 def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
@@ -78,7 +80,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
     rows = [_row(run, models[run.model_id], cells.get(run.model_id, {}), summary) for run in runs]
     place = {identifier: index for index, identifier in enumerate(order)}
     rows.sort(key=lambda row: place.get(row.model_id, len(rows)))
-    public = {key: value for key, value in summary.items() if key not in ("ranks", "layer_ranks", "intervals", "order")}
+    public = {key: value for key, value in summary.items() if key not in PER_CELL}
     return ResultsAnswer(
         ranking_id=ranking.id,
         state=ranking.state,
@@ -110,11 +112,19 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
         done=run.done,
         total=run.total,
         scores={
-            name: _score(score, ranks.get(name, {}).get(run.model_id), intervals.get(name))
+            name: _score(
+                score,
+                ranks.get(name, {}).get(run.model_id),
+                intervals.get(name),
+                summary.get("pool_values", {}).get(name, {}).get(run.model_id, score.value),
+            )
             for name, score in layers.get(HEAD, {}).items()
         },
         layers={
-            layer: {name: _score(score, layer_ranks.get(name, {}).get(layer), None) for name, score in scores.items()}
+            layer: {
+                name: _score(score, layer_ranks.get(name, {}).get(layer), None, score.value)
+                for name, score in scores.items()
+            }
             for layer, scores in layers.items()
             if len(layers) > 1
         },
@@ -128,9 +138,9 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
     )
 
 
-def _score(score: Score, rank: int | None, interval: dict[str, Any] | None) -> ScoreAnswer:
+def _score(score: Score, rank: int | None, interval: dict[str, Any] | None, value: float | None) -> ScoreAnswer:
     return ScoreAnswer(
-        value=score.value,
+        value=value,
         rank=rank,
         seconds=score.seconds,
         warnings=score.warnings,

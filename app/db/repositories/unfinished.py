@@ -1,0 +1,49 @@
+"""Everything that waits for a job of the engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.repositories.rankings import Rankings
+from app.db.tables import (
+    FINAL_STATES,
+    Dataset,
+    Model,
+    ModelRunState,
+    Ranking,
+    RankingState,
+    ResourceState,
+    now,
+)
+
+Inspected = type[Dataset] | type[Model]
+
+
+class Unfinished:
+    """Rows that are not in a final state, with the workflows that are to bring them there."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def jobs(self) -> dict[str, tuple[Inspected | type[Ranking], str]]:
+        """Workflow id -> (table, id of the row)."""
+        found: dict[str, tuple[Inspected | type[Ranking], str]] = {}
+        for table in (Dataset, Model):
+            pending = self.session.scalars(select(table.id).where(table.state == ResourceState.PENDING))
+            found.update({f"inspect-{identifier}": (table, identifier) for identifier in pending})
+        running = self.session.scalars(select(Ranking.id).where(Ranking.state.not_in(FINAL_STATES)))
+        found.update({identifier: (Ranking, identifier) for identifier in running})
+        return found
+
+    def close(self, table: Inspected | type[Ranking], identifier: str, problem: Mapping[str, Any]) -> None:
+        """Fail the row if it has not ended by itself in between."""
+        if table is Ranking:
+            rankings = Rankings(self.session)
+            rankings.end_unfinished_runs(identifier, ModelRunState.FAILED, problem)
+            rankings.move(identifier, RankingState.FAILED, problem=dict(problem))
+            return
+        row = self.session.get(table, identifier, with_for_update=True)
+        if isinstance(row, (Dataset, Model)) and row.state is ResourceState.PENDING:
+            row.state, row.problem, row.inspected_at = ResourceState.FAILED, dict(problem), now()

@@ -1,0 +1,171 @@
+"""A whole Forerank as a user starts it: the API, a worker and its children, in processes of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from app.settings import Settings
+
+FAST = {
+    "heartbeat_seconds": 0.5,
+    "heartbeat_limit_seconds": 3,
+    "polling_seconds": 0.05,
+    "threads": 1,
+    "device": "cpu",
+}
+FINAL = {"succeeded", "failed", "cancelled"}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as a process reads them."""
+    return os.environ | {
+        f"FORERANK_{name.upper()}": os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump(exclude_unset=True).items()
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is more than an entry that waits for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one."""
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+    ]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60, what: str = "") -> Any:
+    """The first true value of the condition; fails the test when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class Service:
+    """A running server with what tests ask of it."""
+
+    settings: Settings
+    process: subprocess.Popen[bytes]
+    http: httpx2.Client
+    started: list[int] = field(default_factory=list)
+
+    def call(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
+        answer = self.http.request(method, path, json=body)
+        expected = status if status is not None else (202 if method == "POST" else 200)
+        assert answer.status_code == expected, answer.text
+        return answer.json() if answer.content else None
+
+    def until_final(self, ranking: dict[str, Any], *, seconds: float = 120) -> dict[str, Any]:
+        def ended() -> dict[str, Any] | None:
+            present = self.call("GET", f"/v1/rankings/{ranking['id']}")
+            return present if present["state"] in FINAL else None
+
+        found: dict[str, Any] = wait_for(ended, seconds=seconds, what="the end of the ranking")
+        return found
+
+    def until_ready(self, path: str, *, seconds: float = 60) -> dict[str, Any]:
+        def inspected() -> dict[str, Any] | None:
+            present = self.call("GET", path)
+            return present if present["state"] != "pending" else None
+
+        found: dict[str, Any] = wait_for(inspected, seconds=seconds, what="the inspection")
+        return found
+
+    def rows(self, ranking: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        results = self.call("GET", f"/v1/rankings/{ranking['id']}/results")
+        return {row["model"]: row for row in results["models"]}
+
+    def processes(self) -> list[int]:
+        return [self.process.pid, *descendants(self.process.pid)]
+
+
+@contextmanager
+def running(settings: Settings, *arguments: str) -> Iterator[Service]:
+    """`forerank serve`; whatever is left of it is ended, by process id, at the end."""
+    port = free_port()
+    log = settings.home.parent / f"serve-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve", *arguments],
+            env=environment(settings) | {"FORERANK_PORT": str(port)},
+            stdin=subprocess.DEVNULL,
+            stderr=output,
+            stdout=output,
+        )
+    seen: set[int] = set()
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            service = Service(settings, process, http)
+
+            def is_up() -> bool:
+                assert process.poll() is None, log.read_text()
+                try:
+                    return http.get("/livez" if "--no-worker" in arguments else "/readyz").status_code == 200
+                except httpx2.HTTPError:
+                    return False
+
+            wait_for(is_up, seconds=60, what="the server")
+            yield service
+            seen |= set(service.processes())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pid in seen:
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def save_model(folder: Path, name: str, architecture: str, *, seed: int = 0, **arguments: Any) -> dict[str, Any]:
+    """A network with seeded weights under a model root; the body of its registration."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = timm.create_model(architecture, **arguments)
+    path = folder / f"{name}.safetensors"
+    save_file(model.state_dict(), path)
+    return {"name": name, "weights": str(path), "architecture": architecture}
+
+
+def draw_images(folder: Path, *, classes: int = 4, each: int = 12, side: int = 64) -> None:
+    """A folder of images whose classes differ in colour and texture."""
+    generator = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"class-{label}").mkdir(parents=True)
+        base = generator.integers(0, 256, (4, 4, 3))
+        for number in range(each):
+            noisy = np.clip(base + generator.integers(-60, 60, base.shape), 0, 255).astype(np.uint8)
+            image = Image.fromarray(noisy).resize((side + 8 * (number % 3), side), Image.Resampling.BICUBIC)
+            image.save(folder / f"class-{label}" / f"{number}.png")
