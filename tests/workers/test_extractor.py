@@ -150,7 +150,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("moment", ["starting", "idle"])
+@pytest.mark.parametrize("moment", ["starting", "idle", "stuck"])
 def test_it_dies_with_a_parent_that_is_killed(moment: str, tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path), moment],
@@ -162,6 +162,9 @@ def test_it_dies_with_a_parent_that_is_killed(moment: str, tmp_path: Path) -> No
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         assert is_running(child)
+        if moment == "stuck":
+            # It cannot look at its socket; the kernel has to end it.
+            os.kill(child, signal.SIGSTOP)
         parent.kill()
         parent.wait()
         assert wait_until_gone(child)

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -152,6 +153,26 @@ class TestHolderThatIsKilled:
                 return True
         except Stopped:
             return False
+
+
+def test_one_holder_at_a_time(store: ContentStore) -> None:
+    holders: list[int] = []
+
+    def run() -> None:
+        for _ in range(5):
+            with store.lock(FIRST):
+                holders.append(1)
+                time.sleep(0.002)
+                seen.append(sum(holders))
+                holders.pop()
+
+    seen: list[int] = []
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 20
 
 
 def test_locks_of_other_keys_do_not_wait(store: ContentStore) -> None:
