@@ -229,8 +229,9 @@ def _dense(
         largest = float(xp.max(matrix))
         if largest == 0.0:
             return 0.0, a[:, None] * b[None, :], 0
-        # Costs of at most one make the solvers' absolute tolerances mean the same for every model.
-        matrix = matrix / largest
+        # Costs of at most one make the solvers' absolute tolerances mean the same for every model. In place, as the
+        # caller still holds the matrix and a copy would count twice.
+        matrix /= largest
         if solver == "entropic":
             solution = ot.solve(matrix, a, b, reg=strength, reg_type="entropy", max_iter=limit, tol=1e-9)
         else:
