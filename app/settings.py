@@ -19,8 +19,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("forerank-data"), description="Folder of all that Forerank writes; shared by all workers.")
     database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in ``home``.")
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="Beyond loopback the server starts only when a key exists.")
+    port: int = Field(8000, ge=0, le=65535, description="Of the API.")
     data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")
     model_roots: Roots = Field((), description="Folders under which local models may be registered.")
     require_keys: bool = Field(False, description="Ask for an API key on loopback too; elsewhere one is always asked.")
@@ -36,12 +36,13 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(24, gt=0, description="How long the answer to an Idempotency-Key is kept.")
     idempotency_in_flight_seconds: float = Field(60, gt=0, description="A request that died blocks its key so long.")
     scoring_limit_megabytes: float = Field(256, gt=0, description="Of the arrays sent to /v1/scores, expanded.")
+    scoring_memory_megabytes: float = Field(4000, gt=0, description="Of one process that scores what is sent.")
     scoring_processes: int = Field(1, ge=1, description="Processes that score what is sent to /v1/scores.")
     scoring_limit_seconds: float = Field(60, gt=0, description="All metrics of one request to /v1/scores.")
     events_polling_seconds: float = Field(0.5, gt=0, description="How often a stream of events looks for new ones.")
     events_heartbeat_seconds: float = Field(15, gt=0, description="A silent stream of events says that it lives.")
-    log_format: Literal["console", "json"] = "console"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = Field("console", description="console or json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug to error.")
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu.")
     threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
@@ -52,13 +53,13 @@ class Settings(BaseSettings):
         4, ge=1, description="So that a large ranking leaves room for a small one."
     )
 
-    feature_quota_gigabytes: float = Field(50, gt=0)
-    image_cache_quota_gigabytes: float = Field(20, gt=0)
+    feature_quota_gigabytes: float = Field(50, gt=0, description="Least recently used evidence goes first.")
+    image_cache_quota_gigabytes: float = Field(20, gt=0, description="Of decoded images.")
     unreadable_share_limit: float = Field(0.05, ge=0, le=1, description="Beyond this a data set fails inspection.")
     image_pixel_limit: int = Field(100_000_000, gt=0, description="Pixels of one decoded image.")
     image_count_limit: int = Field(5_000_000, gt=0, description="Images of one data set.")
 
-    heartbeat_seconds: float = Field(5, gt=0)
+    heartbeat_seconds: float = Field(5, gt=0, description="How often a worker says that it lives.")
     heartbeat_limit_seconds: float = Field(30, gt=0, description="A worker silent for longer is taken over.")
     polling_seconds: float = Field(0.2, gt=0, description="How often queues are looked at.")
 
