@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import datasets, document, metrics, models, probes, problems, rankings, uploads
+from app.api import datasets, document, metrics, models, probes, problems, rankings, scores, uploads
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
@@ -13,6 +13,7 @@ from app.jobs import Jobs
 from app.services.keys import check_bind
 from app.services.quotas import Quotas
 from app.services.retries import Retries
+from app.services.scoring import Scorers
 from app.services.uploads import sweep
 from app.settings import Settings
 
@@ -22,6 +23,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     models.router,
     rankings.router,
     metrics.router,
+    scores.router,
     probes.router,
     probes.measurements,
 )
@@ -41,9 +43,11 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.database = database
             app.state.jobs = jobs
             app.state.retries = Retries(settings, database)
+            app.state.scorers = Scorers(settings)
             try:
                 yield
             finally:
+                app.state.scorers.close()
                 jobs.close()
         finally:
             database.close()

@@ -15,6 +15,7 @@ from app.db.session import Database
 from app.errors import Forbidden, Unauthenticated
 from app.jobs import Jobs
 from app.services.keys import CHALLENGE, authenticate
+from app.services.scoring import Scorers
 from app.settings import Settings
 
 KEY_HEADER = APIKeyHeader(
@@ -40,9 +41,15 @@ def _jobs(request: Request) -> Jobs:
     return jobs
 
 
+def _scorers(request: Request) -> Scorers:
+    scorers: Scorers = request.app.state.scorers
+    return scorers
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
+ScorersDep = Annotated[Scorers, Depends(_scorers)]
 
 
 def _transaction(request: Request, database: DatabaseDep) -> Iterator[Session]:

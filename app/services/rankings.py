@@ -1,6 +1,7 @@
 """Rules of rankings: what may be asked, and how one ends."""
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
     if target.class_counts is not None and len(target.class_counts) < MINIMUM_CLASSES:
         raise _invalid("/target", f"{target.name!r} has one class only; a ranking needs at least {MINIMUM_CLASSES}")
     models = _pool(session, caller, body)
-    metrics = _metrics(body)
+    metrics = chosen_metrics(body.metrics)
     _check_sizes(body, len(models))
     ranking = Ranking(
         name=body.name,
@@ -99,10 +100,15 @@ def _pool(session: Session, caller: Caller, body: RankingCreate) -> list[Model]:
     return models
 
 
-def _metrics(body: RankingCreate) -> list[dict[str, Any]]:
+def chosen_metrics(metrics: Sequence[str | MetricChoice]) -> list[dict[str, Any]]:
+    """Names and parameters of metrics that exist.
+
+    Raises:
+        Invalid: one does not exist, comes twice, or has impossible parameters.
+    """
     chosen: dict[str, dict[str, Any]] = {}
     errors = []
-    for index, item in enumerate(body.metrics):
+    for index, item in enumerate(metrics):
         choice = item if isinstance(item, MetricChoice) else MetricChoice(name=item)
         pointer = f"/metrics/{index}"
         if choice.name not in METRICS:
