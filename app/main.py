@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import datasets, document, metrics, models, probes, problems, rankings, scores, uploads
+from app.api import datasets, document, events, metrics, models, probes, problems, rankings, scores, uploads
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
@@ -22,6 +22,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     datasets.router,
     models.router,
     rankings.router,
+    events.router,
     metrics.router,
     scores.router,
     probes.router,

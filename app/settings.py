@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     scoring_processes: int = Field(1, ge=1, description="Processes that score what is sent to /v1/scores.")
     scoring_limit_seconds: float = Field(60, gt=0, description="All metrics of one request to /v1/scores.")
     events_polling_seconds: float = Field(0.5, gt=0, description="How often a stream of events looks for new ones.")
-    events_heartbeat_seconds: float = Field(15, gt=0, description="A silent stream of events says that it lives.")
+    events_heartbeat_seconds: float = Field(10, gt=0, description="A silent stream of events says that it lives.")
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug to error.")
 
