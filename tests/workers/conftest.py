@@ -1,6 +1,6 @@
 """Small images, small models with fixed weights, and settings over a temporary home."""
 
-import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from PIL import Image
 
 from app.settings import Settings
 from workers.extractor import ExtractorProcess
+
+# As in the extractor: waiting threads that spin make tests beside busy processes several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SIDE = 40
 
@@ -96,8 +99,3 @@ def model_spec(settings: Settings, saved_model: Callable[..., Path]) -> Callable
 def extractor(settings: Settings) -> Iterator[ExtractorProcess]:
     with ExtractorProcess(settings) as process:
         yield process
-
-
-@pytest.fixture
-def read_json() -> Callable[[Path], Any]:
-    return lambda path: json.loads(path.read_text())

@@ -1,5 +1,6 @@
 """The evidence against plain loops over timm, for networks of each kind."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,18 @@ class TestProblems:
         with pytest.raises(DatasetChanged, match=index.paths[2]):
             extraction.extract(asked, settings, ignore)
         assert store.has_many(asked["keys"].values()) == set()
+
+
+def test_two_that_need_the_same_evidence_compute_it_once(
+    model_spec: Specify, payload: Callable[..., dict[str, Any]], settings: Settings
+) -> None:
+    asked = payload(model_spec())
+    reports: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=lambda: reports.append(extraction.extract(asked, settings, ignore))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report["models_loaded"] for report in reports) == [0, 0, 1]

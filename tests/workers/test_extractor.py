@@ -19,6 +19,8 @@ from workers.features import FeatureStore, evidence_keys
 from workers.images.inspection import inspect_dataset
 
 GONE_SECONDS = 10
+# A command that needs no torch, for what both roles share.
+NOTHING: dict[str, Any] = {"cells": []}
 
 
 def is_running(process_id: int) -> bool:
@@ -110,15 +112,15 @@ def test_callers_take_turns(extractor: ExtractorProcess, payload: dict[str, Any]
 
 
 def test_a_child_started_from_a_thread_that_ended_lives_on(settings: Settings) -> None:
-    with ExtractorProcess(settings) as extractor:
-        thread = threading.Thread(target=lambda: extractor.call("publish_catalogue", {}))
+    with ExtractorProcess(settings, role="scorer") as extractor:
+        thread = threading.Thread(target=lambda: extractor.call("score", NOTHING))
         thread.start()
         thread.join()
         first = extractor.process_id
         time.sleep(0.3)
         assert first is not None
         assert is_running(first)
-        assert extractor.call("publish_catalogue", {})["models"]
+        assert extractor.call("score", NOTHING) == {"value": []}
         assert extractor.process_id == first
 
 
@@ -137,14 +139,15 @@ import sys, threading, time
 from app.settings import Settings
 from workers.extractor import ExtractorProcess
 
-extractor = ExtractorProcess(Settings(home=sys.argv[1]))
+role = "extractor" if sys.argv[2] == "stuck" else "scorer"
+extractor = ExtractorProcess(Settings(home=sys.argv[1]), role=role)
 def show():
     while extractor.process_id is None:
         time.sleep(0.01)
     if sys.argv[2] == "starting":
         print(extractor.process_id, flush=True)
 threading.Thread(target=show, daemon=True).start()
-extractor.call("publish_catalogue", {})
+extractor.call(*{"extractor": ("publish_catalogue", {}), "scorer": ("score", {"cells": []})}[role])
 print(extractor.process_id, flush=True)
 time.sleep(60)
 """
