@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from estimators.validation import Array, check_labels, from_numpy, to_numpy
 
@@ -69,6 +69,23 @@ def by_class(rows: Array, labels: Array) -> ByClass:
         counts=np.bincount(codes, minlength=len(classes)),
         classes=classes,
     )
+
+
+def class_deviations(features: Array, labels: Array) -> tuple[ByClass, Array]:
+    """Checked features (N, D) by class, each row less its class mean, and the class means less the mean of all (C, D).
+
+    Both scatters follow without cancellation: ``S_within = rows^T rows``, ``S = S_within + Σ n_c m_c m_c^T``.
+    """
+    grouped = by_class(features, labels)
+    xp = array_namespace(features)
+    means = []
+    # The sorted rows are a copy of ours; class by class they stay in the cache.
+    for part in grouped.slices():
+        means.append(xp.mean(grouped.rows[part, :], axis=0))
+        grouped.rows[part, :] -= means[-1]
+    centres = xp.stack(means)
+    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
+    return grouped, centres - (counts @ centres) / features.shape[0]
 
 
 def label_slots(classes: tuple[object, ...]) -> int:

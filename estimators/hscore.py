@@ -2,10 +2,13 @@
 
 from array_api_compat import array_namespace, device
 
-from estimators.classes import by_class
+from estimators.classes import ByClass, class_deviations
 from estimators.linalg import SMALLEST_PIVOT, cholesky, rank_tolerance, solve_factored
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features
+
+# A dimension whose deviation is below this share of its mean is constant.
+ROUNDING = 1e-13
 
 
 def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Score:
@@ -31,10 +34,8 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
     features = check_features(features, minimum_samples=2)
     xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped = by_class(features - xp.mean(features, axis=0), labels)
-    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
-    between = grouped.means() * xp.sqrt(counts)[:, None]
-    value, rank = explained_variation(grouped.rows, between)
+    grouped, centres = class_deviations(features, labels)
+    value, rank = explained_variation(grouped, centres, xp.mean(features, axis=0))
     warnings = []
     if rank >= samples - 1:
         warnings.append(
@@ -48,28 +49,47 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
     )
 
 
-def explained_variation(centred: Array, between: Array) -> tuple[float, int]:
-    """tr(M S^+ M^T) and the rank of S, for centred rows (N, D) and M (C, D) in their span."""
-    xp = array_namespace(centred)
-    samples = centred.shape[0]
-    scales = xp.sqrt(xp.sum(centred**2, axis=0))
-    varying = scales > 0
-    if not bool(xp.any(varying)):
-        raise CannotBeComputed("all samples have the same features")
-    if not bool(xp.all(varying)):
-        centred, between, scales = centred[:, varying], between[:, varying], scales[varying]
-    dimensions = centred.shape[1]
+def total_scatter(grouped: ByClass, centres: Array) -> tuple[Array, Array]:
+    """S (D, D) and M (C, D), from deviations and class means."""
+    xp = array_namespace(centres)
+    counts = xp.asarray(grouped.counts, dtype=centres.dtype, device=device(centres))
+    between = centres * xp.sqrt(counts)[:, None]
+    scatter = xp.matrix_transpose(grouped.rows) @ grouped.rows
+    scatter += xp.matrix_transpose(between) @ between
+    return scatter, between
+
+
+def explained_variation(grouped: ByClass, centres: Array, mean: Array) -> tuple[float, int]:
+    """tr(M S^+ M^T) and the rank of S."""
+    xp = array_namespace(centres)
+    samples, dimensions = grouped.rows.shape
     if samples - 1 > dimensions:
+        scatter, between = total_scatter(grouped, centres)
+        scales = xp.sqrt(xp.linalg.diagonal(scatter))
+        # A dimension that is constant but for rounding is no direction.
+        varying = scales > ROUNDING * samples**0.5 * xp.abs(mean)
+        if not bool(xp.any(varying)):
+            raise CannotBeComputed("all samples have the same features")
+        if not bool(xp.all(varying)):
+            scatter, between, scales = scatter[varying, :][:, varying], between[:, varying], scales[varying]
         # Correlations, not covariances: the trace is the same, and columns of unlike size lose no digits.
-        correlations = (xp.matrix_transpose(centred) @ centred) / (scales[:, None] * scales[None, :])
-        factor = cholesky(correlations)
+        scatter /= scales[:, None]
+        scatter /= scales[None, :]
+        factor = cholesky(scatter)
         if factor is not None and bool(xp.min(xp.linalg.diagonal(factor)) ** 2 > SMALLEST_PIVOT):
             between = between / scales
-            return float(xp.sum(xp.matrix_transpose(between) * solve_factored(factor, between.T))), dimensions
-    left, singular, right = xp.linalg.svd(centred / scales, full_matrices=False)
+            solved = solve_factored(factor, xp.matrix_transpose(between))
+            return float(xp.sum(xp.matrix_transpose(between) * solved)), int(scales.shape[0])
+    centred = grouped.rows + grouped.spread(centres)
+    scales = xp.linalg.vector_norm(centred, axis=0)
+    varying = scales > ROUNDING * samples**0.5 * xp.abs(mean)
+    if not bool(xp.any(varying)):
+        raise CannotBeComputed("all samples have the same features")
+    counts = xp.asarray(grouped.counts, dtype=centres.dtype, device=device(centres))
+    between = centres[:, varying] * xp.sqrt(counts)[:, None] / scales[varying]
+    _, singular, right = xp.linalg.svd(centred[:, varying] / scales[varying], full_matrices=False)
     rank = int(xp.sum(xp.astype(singular > rank_tolerance(centred.shape, centred.dtype) * singular[0], xp.int64)))
-    del left
-    rotated = (between / scales) @ xp.matrix_transpose(right[:rank, :])
+    rotated = between @ xp.matrix_transpose(right[:rank, :])
     return float(xp.sum((rotated / singular[:rank]) ** 2)), rank
 
 
@@ -82,34 +102,27 @@ def sample_gradients(features: Array, labels: Array, *, regularized: bool = Fals
     features = check_features(features, minimum_samples=2)
     xp = array_namespace(features)
     samples, dimensions = features.shape
-    grouped = by_class(features - xp.mean(features, axis=0), labels)
-    scatter = xp.matrix_transpose(grouped.rows) @ grouped.rows
+    grouped, centres = class_deviations(features, labels)
+    scatter, between = total_scatter(grouped, centres)
     strength = 1.0
     if regularized:
-        covariance = scatter / samples
-        shrinkage = ledoit_wolf(grouped.rows, covariance)
+        shrinkage = ledoit_wolf(grouped, centres, scatter / samples)
         strength = 1 - shrinkage
+        ridge = shrinkage * float(xp.linalg.trace(scatter)) / dimensions
         scatter = strength * scatter
-        ridge = shrinkage * float(xp.linalg.trace(covariance)) * samples / dimensions
     else:
         # A hair of the mean variance stands in for the pseudo-inverse where dimensions are dead or copied.
         ridge = 1e-12 * float(xp.linalg.trace(scatter)) / dimensions
     factor = cholesky(scatter + ridge * xp.eye(dimensions, dtype=features.dtype, device=device(features)))
     if factor is None:
         raise CannotBeComputed("the covariance is singular to rounding")
-    means = grouped.means()
-    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
-    between = means * xp.sqrt(counts)[:, None]
-    solved = solve_factored(factor, xp.matrix_transpose(grouped.rows))
-    of_means = solve_factored(factor, xp.matrix_transpose(means))
-    explained = xp.sum((between @ solved) ** 2, axis=0)
+    of_means = solve_factored(factor, xp.matrix_transpose(centres))
+    rows = grouped.rows + grouped.spread(centres)
+    explained = xp.sum((solve_factored(factor, xp.matrix_transpose(between)).T @ rows.T) ** 2, axis=0)
     # x^T A x - (x - m)^T A (x - m) = 2 x^T A m - m^T A m
-    within = xp.concat(
-        [
-            2 * (grouped.rows[part, :] @ of_means[:, c]) - means[c, :] @ of_means[:, c]
-            for c, part in enumerate(grouped.slices())
-        ]
-    )
+    of_centres = xp.linalg.diagonal(centres @ of_means)
+    towards = rows @ of_means
+    within = xp.concat([2 * towards[part, c] - of_centres[c] for c, part in enumerate(grouped.slices())])
     return grouped.restore(strength * (within - strength * explained))
 
 
@@ -137,18 +150,18 @@ def regularized_h_score(*, features: Array, labels: Array, compat: str | None = 
     features = check_features(features, minimum_samples=2)
     xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped = by_class(features - xp.mean(features, axis=0), labels)
-    covariance = (xp.matrix_transpose(grouped.rows) @ grouped.rows) / samples
+    grouped, centres = class_deviations(features, labels)
+    scatter, between = total_scatter(grouped, centres)
+    covariance = scatter / samples
     variance = float(xp.linalg.trace(covariance)) / dimensions
     if variance == 0:
         raise CannotBeComputed("all samples have the same features")
-    shrinkage = ledoit_wolf(grouped.rows, covariance)
+    shrinkage = ledoit_wolf(grouped, centres, covariance)
     identity = xp.eye(dimensions, dtype=features.dtype, device=device(features))
     factor = cholesky((1 - shrinkage) * covariance + shrinkage * variance * identity)
     if factor is None:
         raise CannotBeComputed("the shrunk covariance is singular to rounding")
-    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
-    between = grouped.means() * xp.sqrt(counts / (samples - 1))[:, None]
+    between = between / (samples - 1) ** 0.5
     trace = xp.sum(xp.matrix_transpose(between) * solve_factored(factor, xp.matrix_transpose(between)))
     return Score(
         (1 - shrinkage) * float(trace),
@@ -157,17 +170,18 @@ def regularized_h_score(*, features: Array, labels: Array, compat: str | None = 
     )
 
 
-def ledoit_wolf(centred: Array, covariance: Array) -> float:
+def ledoit_wolf(grouped: ByClass, centres: Array, covariance: Array) -> float:
     """The shrinkage that minimises the expected squared error of the covariance.
 
     Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3. The
     fourth moments need only the squared length of each row, O(N D).
     """
-    xp = array_namespace(centred)
-    samples, dimensions = centred.shape
+    xp = array_namespace(centres)
+    samples, dimensions = grouped.rows.shape
+    lengths = [xp.sum((grouped.rows[part, :] + centres[c, :]) ** 2, axis=1) for c, part in enumerate(grouped.slices())]
     squared = float(xp.sum(covariance**2))
     variance = float(xp.linalg.trace(covariance)) / dimensions
     distance = squared - dimensions * variance**2
-    fourth = float(xp.sum(xp.sum(centred**2, axis=1) ** 2)) / samples
+    fourth = float(xp.sum(xp.concat(lengths) ** 2)) / samples
     error = min((fourth - squared) / samples, distance)
     return error / distance if error > 0 else 0.0

@@ -2,14 +2,13 @@
 
 from array_api_compat import array_namespace
 
-from estimators.classes import by_class
 from estimators.gbc import gbc
 from estimators.hscore import h_score
 from estimators.logme import logme
 from estimators.nleep import nleep
 from estimators.score import InvalidEvidence, Score
 from estimators.sfda import sfda
-from estimators.validation import Array, check_choice, check_compat, check_features, check_number
+from estimators.validation import Array, check_choice, check_compat, check_features, check_labels, check_number
 
 BASES = {"sfda": sfda, "logme": logme, "nleep": nleep, "h_score": h_score, "gbc": gbc}
 STEPS = 6
@@ -112,14 +111,14 @@ def move(
                 "both must come from the same model and layer"
             )
     scale = xp.clip(xp.std(reference, axis=0), min=SMALLEST_SCALE)
-    grouped = by_class(features, labels)
-    radii = xp.sqrt(
-        xp.stack(
-            [xp.sum(xp.mean(((group - xp.mean(group, axis=0)) / scale) ** 2, axis=0)) for group in grouped.groups()]
-        )
-    )
+    codes, classes = check_labels(labels, length=features.shape[0], like=features)
+    groups = [features[codes == c, :] for c in range(len(classes))]
+    means = xp.stack([xp.mean(group, axis=0) for group in groups])
+    spreads = [xp.sum(xp.mean(((group - means[c, :]) / scale) ** 2, axis=0)) for c, group in enumerate(groups)]
+    del groups
+    radii = xp.sqrt(xp.stack(spreads))
     # Only differences of means matter, so any common origin will do; the middle keeps the digits.
-    start = grouped.means() / scale
+    start = means / scale
     start = start - xp.mean(start, axis=0)
     means, motion, steps = start, [], 0
     for _ in range(STEPS):
@@ -130,7 +129,7 @@ def move(
         means, steps = means + shift, steps + 1
     if not steps:
         return features, motion, 0
-    return features + grouped.restore(grouped.spread((means - start) * scale)), motion, steps
+    return features + xp.take((means - start) * scale, codes, axis=0), motion, steps
 
 
 def displacements(means: Array, radii: Array, *, overlap: float, time_step: float) -> Array:

@@ -1,11 +1,10 @@
 """SFDA and the LDA posterior: how surely a shrunk linear discriminant assigns each sample to its own class."""
 
-import dataclasses
 import math
 
 from array_api_compat import array_namespace, device
 
-from estimators.classes import ByClass, by_class
+from estimators.classes import ByClass, class_deviations
 from estimators.linalg import cholesky, solve_factored
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features
@@ -44,21 +43,15 @@ def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
 def sfda_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
     """The Score of `sfda`, and (N,) what each sample adds to it, the fit being what it is."""
     check_compat(compat)
-    grouped = _grouped(features, labels)
-    xp = array_namespace(grouped.rows)
+    grouped, centres = _discriminable(features, labels)
+    xp = array_namespace(centres)
     shrinkage, scatter = fisher_shrinkage(grouped)
-    probabilities = xp.exp(log_posteriors(grouped, scatter, shrinkage))
+    probabilities = xp.exp(log_posteriors(grouped, centres, scatter, shrinkage))
     first = _of_own_class(probabilities, grouped)
     confidence = xp.exp(first) / xp.sum(xp.exp(probabilities), axis=1)
-    means = grouped.means()
-    others = (xp.sum(means, axis=0) - means) / (len(grouped.classes) - 1)
-    mixed = [
-        confidence[part][:, None] * grouped.rows[part, :] + (1 - confidence[part])[:, None] * others[c, :]
-        for c, part in enumerate(grouped.slices())
-    ]
-    challenged = dataclasses.replace(grouped, rows=xp.concat(mixed))
-    del mixed
-    logs = _of_own_class(log_posteriors(challenged, within_scatter(challenged), shrinkage), grouped)
+    challenged = challenge(grouped, centres, confidence)
+    logs = log_posteriors(grouped, challenged, within_scatter(grouped), shrinkage)
+    logs = _of_own_class(logs, grouped)
     details = {
         "shrinkage": shrinkage,
         "first_mean_posterior": float(xp.mean(first)),
@@ -91,32 +84,39 @@ def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
 def lda_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
     """The Score of `lda`, and (N,) what each sample adds to it, the fit being what it is."""
     author = check_compat(compat)
-    grouped = _grouped(features, labels)
-    xp = array_namespace(grouped.rows)
+    grouped, centres = _discriminable(features, labels)
+    xp = array_namespace(centres)
     if author:
-        logs = _log_softmax_of_discriminant(grouped, xp.matrix_transpose(grouped.means()))
-        shrinkage = 1.0
+        shrinkage, logs = 1.0, _log_softmax(grouped, centres, xp.matrix_transpose(centres))
     else:
         shrinkage, scatter = fisher_shrinkage(grouped)
-        logs = log_posteriors(grouped, scatter, shrinkage)
+        logs = log_posteriors(grouped, centres, scatter, shrinkage)
     return _score_and_shares(_of_own_class(logs, grouped), grouped, {"shrinkage": shrinkage})
 
 
-def _grouped(features: Array, labels: Array) -> ByClass:
-    features = check_features(features)
-    xp = array_namespace(features)
-    # Posteriors do not depend on the origin; round numbers do.
-    grouped = by_class(features - xp.mean(features, axis=0), labels)
+def _discriminable(features: Array, labels: Array) -> tuple[ByClass, Array]:
+    grouped, centres = class_deviations(check_features(features), labels)
     if len(grouped.classes) < 2:
         raise CannotBeComputed("a discriminant needs at least two classes; there is one")
-    return grouped
+    return grouped, centres
+
+
+def challenge(grouped: ByClass, centres: Array, confidence: Array) -> Array:
+    """Draw samples towards the other classes: rows become deviations from the new class means, which are returned."""
+    xp = array_namespace(centres)
+    others = (xp.sum(centres, axis=0) - centres) / (centres.shape[0] - 1)
+    means = []
+    for c, part in enumerate(grouped.slices()):
+        q = confidence[part][:, None]
+        mixed = q * (grouped.rows[part, :] + centres[c, :]) + (1 - q) * others[c, :]
+        means.append(xp.mean(mixed, axis=0))
+        grouped.rows[part, :] = mixed - means[-1]
+    return xp.stack(means)
 
 
 def within_scatter(grouped: ByClass) -> Array:
-    """(D, D) ``S_w = Σ_c p_c Cov_c`` with population covariances."""
-    xp = array_namespace(grouped.rows)
-    centred = xp.concat([group - xp.mean(group, axis=0) for group in grouped.groups()])
-    return (xp.matrix_transpose(centred) @ centred) / centred.shape[0]
+    """(D, D) ``S_w = Σ_c p_c Cov_c`` with population covariances, from deviations."""
+    return (array_namespace(grouped.rows).matrix_transpose(grouped.rows) @ grouped.rows) / grouped.rows.shape[0]
 
 
 def fisher_shrinkage(grouped: ByClass) -> tuple[float, Array]:
@@ -139,24 +139,26 @@ def fisher_shrinkage(grouped: ByClass) -> tuple[float, Array]:
     return max(math.exp(-5 * eigenvalue), SMALLEST_SHRINKAGE), scatter
 
 
-def log_posteriors(grouped: ByClass, scatter: Array, shrinkage: float) -> Array:
+def log_posteriors(grouped: ByClass, centres: Array, scatter: Array, shrinkage: float) -> Array:
     """(N, C) ``ln p(c | x) = ln softmax_c(x^T S^-1 μ_c - 1/2 μ_c^T S^-1 μ_c + ln p_c)``,
     with ``S = (1 - s) S_w + s tr(S_w)/D I``."""
     xp = array_namespace(scatter)
     dimensions = scatter.shape[0]
     ridge = shrinkage * float(xp.linalg.trace(scatter)) / dimensions
-    identity = xp.eye(dimensions, dtype=scatter.dtype, device=device(scatter))
-    factor = cholesky((1 - shrinkage) * scatter + ridge * identity)
+    factor = cholesky(
+        (1 - shrinkage) * scatter + ridge * xp.eye(dimensions, dtype=scatter.dtype, device=device(scatter))
+    )
     if factor is None:
         raise CannotBeComputed("the scatter inside the classes is singular to rounding")
-    return _log_softmax_of_discriminant(grouped, solve_factored(factor, xp.matrix_transpose(grouped.means())))
+    return _log_softmax(grouped, centres, solve_factored(factor, xp.matrix_transpose(centres)))
 
 
-def _log_softmax_of_discriminant(grouped: ByClass, directions: Array) -> Array:
+def _log_softmax(grouped: ByClass, centres: Array, directions: Array) -> Array:
     xp = array_namespace(directions)
     counts = xp.asarray(grouped.counts, dtype=directions.dtype, device=device(directions))
-    offsets = xp.log(counts / xp.sum(counts)) - 0.5 * xp.sum(xp.matrix_transpose(grouped.means()) * directions, axis=0)
-    values = grouped.rows @ directions + offsets
+    of_centres = centres @ directions
+    offsets = xp.log(counts / xp.sum(counts)) - 0.5 * xp.linalg.diagonal(of_centres)
+    values = grouped.rows @ directions + grouped.spread(of_centres + offsets)
     values = values - xp.max(values, axis=1, keepdims=True)
     return values - xp.log(xp.sum(xp.exp(values), axis=1, keepdims=True))
 

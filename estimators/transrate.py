@@ -2,7 +2,8 @@
 
 from array_api_compat import array_namespace, device
 
-from estimators.classes import by_class
+from estimators.classes import ByClass, class_deviations
+from estimators.hscore import total_scatter
 from estimators.linalg import log_determinant, rank_tolerance
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features, check_number
@@ -31,23 +32,17 @@ def transrate(*, features: Array, labels: Array, epsilon: float = 1e-4, compat: 
     author = check_compat(compat)
     check_number("epsilon", epsilon, minimum=0, exclusive=True)
     features = check_features(features)
-    xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped = by_class(features - xp.mean(features, axis=0), labels)
-    rows = grouped.rows
-    divisor = 1
+    grouped, centres = class_deviations(features, labels)
     if author:
-        lengths = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
-        rows = rows / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
-        singular = xp.linalg.svdvals(rows)
-        divisor = int(xp.sum(xp.astype(singular > rank_tolerance(rows.shape, rows.dtype) * singular[0], xp.int64)))
-        if divisor == 0:
-            raise CannotBeComputed("all samples have the same features, so their rank is zero")
-    whole = coding_rate(rows, epsilon) / divisor
-    parts = sum(
-        count / samples * coding_rate(rows[part, :], epsilon) / divisor
-        for count, part in zip(grouped.counts.tolist(), grouped.slices(), strict=True)
-    )
+        whole, parts = _author_rates(grouped.rows + grouped.spread(centres), grouped, epsilon)
+    else:
+        scatter, _ = total_scatter(grouped, centres)
+        whole = _rate(scatter, samples * epsilon)
+        parts = sum(
+            count / samples * coding_rate(grouped.rows[part, :] + centres[c, :], epsilon)
+            for c, (count, part) in enumerate(zip(grouped.counts.tolist(), grouped.slices(), strict=True))
+        )
     warnings = []
     if samples <= dimensions:
         warnings.append(f"few samples: {samples} samples for {dimensions} dimensions; the score grows with the classes")
@@ -66,8 +61,28 @@ def transrate(*, features: Array, labels: Array, epsilon: float = 1e-4, compat: 
 
 def coding_rate(rows: Array, epsilon: float) -> float:
     """R(Z) of (n, D) rows, on the smaller Gram matrix."""
-    xp = array_namespace(rows)
-    transposed = xp.matrix_transpose(rows)
+    transposed = array_namespace(rows).matrix_transpose(rows)
     gram = rows @ transposed if rows.shape[0] < rows.shape[1] else transposed @ rows
-    identity = xp.eye(gram.shape[0], dtype=rows.dtype, device=device(rows))
-    return 0.5 * log_determinant(identity + gram / (rows.shape[0] * epsilon))
+    return _rate(gram, rows.shape[0] * epsilon)
+
+
+def _rate(gram: Array, distortion: float) -> float:
+    xp = array_namespace(gram)
+    identity = xp.eye(gram.shape[0], dtype=gram.dtype, device=device(gram))
+    return 0.5 * log_determinant(identity + gram / distortion)
+
+
+def _author_rates(rows: Array, grouped: ByClass, epsilon: float) -> tuple[float, float]:
+    """R(Z) and Σ p_c R(Z_c) of rows of length one, each over the rank of Z."""
+    xp = array_namespace(rows)
+    lengths = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
+    rows = rows / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    singular = xp.linalg.svdvals(rows)
+    rank = int(xp.sum(xp.astype(singular > rank_tolerance(rows.shape, rows.dtype) * singular[0], xp.int64)))
+    if rank == 0:
+        raise CannotBeComputed("all samples have the same features, so their rank is zero")
+    shares = (grouped.counts / rows.shape[0]).tolist()
+    parts = sum(
+        share * coding_rate(rows[part, :], epsilon) for share, part in zip(shares, grouped.slices(), strict=True)
+    )
+    return coding_rate(rows, epsilon) / rank, parts / rank
