@@ -34,10 +34,8 @@ def plant(settings: Settings, fuse: Path) -> None:
     payload = base64.b64encode(pickle.dumps({"args": (Bomb(fuse),), "kwargs": {}})).decode()
     schema = "" if database.is_sqlite else "dbos."
     with database.transaction() as session:
-        changed = session.execute(
-            text(f"UPDATE {schema}workflow_input SET inputs = :payload, serialization = 'py_pickle'"),
-            {"payload": payload},
-        )
+        session.execute(text(f"UPDATE {schema}workflow_input SET inputs = :payload"), {"payload": payload})
+        changed = session.execute(text(f"UPDATE {schema}workflow_status SET serialization = 'py_pickle'"))
         assert changed.rowcount == 1
     database.close()
 
