@@ -78,6 +78,14 @@ class NotFound(ForerankError):
     title = "There is no such thing"
 
 
+class TooSlow(ForerankError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "too-slow"
+    title = "The request came too slowly"
+
+
 class Conflict(ForerankError):
     """The request is sound, but not in the present state."""
 

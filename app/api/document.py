@@ -87,13 +87,13 @@ def _declare_problems(path: str, method: str, operation: dict[str, Any]) -> None
     responses = operation["responses"]
     statuses = {500}
     if path not in OPEN_PATHS:
-        statuses |= {401, 403, 429, 503}
+        statuses |= {400, 401, 403, 429, 503}
     if operation.get("parameters"):
         statuses.add(422)
     if "{" in path:
         statuses.add(404)
     if method in {"post", "put", "patch"}:
-        statuses |= {400, 408, 413, 415, 422}
+        statuses |= {408, 413, 415, 422}
     if method == "post":
         operation.setdefault("parameters", []).append(KEY_PARAMETER)
         statuses |= {409}

@@ -50,7 +50,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def problem_response(status: int) -> dict[str, Any]:
     """How the OpenAPI document declares one of them."""
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
-    return {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+    # Not the status's phrase, which differs from one version of Python to the next.
+    return {"description": http_problem(status, "")["title"], "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def answer(

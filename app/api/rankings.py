@@ -5,6 +5,13 @@ from fastapi import APIRouter, Request, Response, status
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.problems import problem_responses
+from app.api.representations import (
+    FINAL_RESPONSES,
+    TABLE_RESPONSES,
+    CsvResponse,
+    represent,
+    represent_csv,
+)
 from app.api.route import Route
 from app.db.repositories.rankings import Rankings
 from app.db.tables import RankingState
@@ -61,36 +68,47 @@ def list_rankings(
     return page_of(rows, limit, lambda row: shown[row.id])
 
 
-@router.get("/{ranking}", responses=problem_responses(404))
-def get_ranking(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> RankingAnswer:
+@router.get("/{ranking}", response_model=RankingAnswer, responses=FINAL_RESPONSES | problem_responses(404))
+def get_ranking(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """Where a ranking stands. One that failed is answered with 200, `state` `failed` and its `problem`."""
-    return results.answers(session, [rankings.get(session, caller, ranking)])[0]
+    row = rankings.get(session, caller, ranking)
+    return represent(request, results.answers(session, [row])[0], final=row.state.is_final)
 
 
-@router.get("/{ranking}/results", responses=problem_responses(404))
-def get_results(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> ResultsAnswer:
-    """Every model's scores, ranks, seconds and warnings, or why it failed. Rows appear while the ranking runs."""
-    return results.table(session, rankings.get(session, caller, ranking))
+@router.get("/{ranking}/results", response_model=ResultsAnswer, responses=TABLE_RESPONSES | problem_responses(404))
+def get_results(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """Every model's scores, ranks, seconds and warnings, or why it failed. Rows appear while the ranking runs.
+
+    With `Accept: text/csv` the table comes as CSV.
+    """
+    row = rankings.get(session, caller, ranking)
+    table = results.table(session, row)
+    return represent(request, table, final=row.state.is_final, csv=lambda: results.as_csv(table))
 
 
-@router.get("/{ranking}/results.csv", responses=problem_responses(404), response_class=Response)
-def get_results_csv(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> Response:
+@router.get("/{ranking}/results.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
+def get_results_csv(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """The same table as CSV, one line a model."""
-    table = results.table(session, rankings.get(session, caller, ranking))
-    return Response(results.as_csv(table), media_type="text/csv")
+    row = rankings.get(session, caller, ranking)
+    return represent_csv(request, results.as_csv(results.table(session, row)), final=row.state.is_final)
 
 
-@router.get("/{ranking}/ensembles", responses=problem_responses(404))
-def get_ensembles(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> EnsemblesAnswer:
-    """The teams that were asked for, with every term; empty until the ranking has ended."""
-    return results.ensembles(rankings.get(session, caller, ranking))
+@router.get("/{ranking}/ensembles", response_model=EnsemblesAnswer, responses=TABLE_RESPONSES | problem_responses(404))
+def get_ensembles(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """The teams that were asked for, with every term; empty until the ranking has ended.
+
+    With `Accept: text/csv` they come as CSV.
+    """
+    row = rankings.get(session, caller, ranking)
+    answer = results.ensembles(row)
+    return represent(request, answer, final=row.state.is_final, csv=lambda: results.ensembles_as_csv(answer))
 
 
-@router.get("/{ranking}/ensembles.csv", responses=problem_responses(404), response_class=Response)
-def get_ensembles_csv(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> Response:
+@router.get("/{ranking}/ensembles.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
+def get_ensembles_csv(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """Every term of every chosen team as CSV: one line a member, one line a pair."""
-    answer = results.ensembles(rankings.get(session, caller, ranking))
-    return Response(results.ensembles_as_csv(answer), media_type="text/csv")
+    row = rankings.get(session, caller, ranking)
+    return represent_csv(request, results.ensembles_as_csv(results.ensembles(row)), final=row.state.is_final)
 
 
 @router.post("/{ranking}/teams", responses=problem_responses(404, 409))

@@ -1,0 +1,88 @@
+"""In which form an answer leaves, and whether it has to leave again."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+from fastapi import Request, Response, status
+from pydantic import BaseModel
+
+JSON = "application/json"
+CSV = "text/csv"
+UTF8_CSV = "text/csv; charset=utf-8"
+
+CSV_CONTENT: dict[str, Any] = {"content": {CSV: {"schema": {"type": "string"}}}}
+FINAL_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "ETag": {"description": "Once the ranking has ended: of this very content.", "schema": {"type": "string"}}
+        }
+    },
+    304: {"description": "What `If-None-Match` names is still right."},
+}
+TABLE_RESPONSES: dict[int | str, dict[str, Any]] = {**FINAL_RESPONSES, 200: {**FINAL_RESPONSES[200], **CSV_CONTENT}}
+
+
+class CsvResponse(Response):
+    """Declares a route that answers with CSV."""
+
+    media_type = CSV
+
+
+def represent(request: Request, answer: BaseModel, *, final: bool, csv: Callable[[], str] | None = None) -> Response:
+    """An answer as JSON, or as CSV if there is such a form and `Accept` prefers it."""
+    if csv is not None and prefers_csv(request.headers.get("accept", "")):
+        response = represent_csv(request, csv(), final=final)
+    else:
+        response = _conditional(request, answer.model_dump_json().encode(), JSON, final=final)
+    if csv is not None:
+        response.headers["Vary"] = "Accept"
+    return response
+
+
+def represent_csv(request: Request, table: str, *, final: bool) -> Response:
+    """A table as CSV."""
+    return _conditional(request, table.encode(), UTF8_CSV, final=final)
+
+
+def _conditional(request: Request, content: bytes, media_type: str, *, final: bool) -> Response:
+    """The content, or 304 if the client has it; what may still change is never compared."""
+    if not final:
+        return Response(content, media_type=media_type, headers={"Cache-Control": "no-store"})
+    tag = f'"{sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if _names(request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
+def _names(header: str, tag: str) -> bool:
+    candidates = [candidate.strip().removeprefix("W/") for candidate in header.split(",")]
+    return "*" in candidates or tag in candidates
+
+
+def prefers_csv(accept: str) -> bool:
+    """Whether `Accept` wants CSV more than JSON. With equal wishes, or none, JSON it is."""
+    return _quality(accept, CSV) > _quality(accept, JSON)
+
+
+def _quality(accept: str, media_type: str) -> float:
+    """The weight of a media type: that of the most specific range which it falls in (RFC 9110, 12.5.1)."""
+    best = (-1, 0.0)
+    for item in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in item.split(";"))
+        ranges = {media_type: 2, f"{media_type.split('/')[0]}/*": 1, "*/*": 0}
+        if kind in ranges:
+            best = max(best, (ranges[kind], _weight(parameters)))
+    return best[1]
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
