@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.db.repositories.datasets import Datasets
@@ -197,16 +198,23 @@ class _Follower:
         if event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
         self._told, self._stage = time.monotonic(), event["stage"]
-        with self._runtime.database.transaction() as session:
-            Rankings(session).update_run(
-                self._ranking_id, self._model_id, stage=event["stage"], done=event["done"], total=event["total"]
-            )
+        try:
+            with self._runtime.database.transaction() as session:
+                Rankings(session).update_run(
+                    self._ranking_id, self._model_id, stage=event["stage"], done=event["done"], total=event["total"]
+                )
+        except DBAPIError:
+            # Progress may be lost while the database is away; the forward pass must not be.
+            log.warning("progress was not written", ranking=self._ranking_id, model=self._model_id)
 
     def should_stop(self) -> bool:
         """Whether the ranking has ended otherwise, asked of the database once a second at most."""
         if not self._stopped and time.monotonic() - self._looked > LOOK_FOR_CANCEL_SECONDS:
             self._looked = time.monotonic()
-            self._stopped = is_over(self._runtime, self._ranking_id)
+            try:
+                self._stopped = is_over(self._runtime, self._ranking_id)
+            except DBAPIError:
+                log.warning("the database does not answer", ranking=self._ranking_id, model=self._model_id)
         return self._stopped
 
 

@@ -1,0 +1,57 @@
+"""What is said of a ranking at its end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.db.tables import RankingScore, Score
+from workers.conclusion import competition_ranks, summarize
+
+REQUEST: Mapping[str, Any] = {"intervals": {"level": 0.9, "resamples": None, "seed": 0}}
+
+
+def cell(model: str, metric: str, value: float | None, values: list[float] | None = None) -> tuple[RankingScore, Score]:
+    resamples = None if values is None else {"method": "reweighted", "values": values}
+    return (
+        RankingScore(ranking_id="r", model_id=model, layer="head", metric=metric, score_id=f"{model}-{metric}"),
+        Score(id=f"{model}-{metric}", value=value, details={}, resamples=resamples),
+    )
+
+
+def test_equal_scores_share_the_better_rank() -> None:
+    assert competition_ranks({"a": 1.0, "b": 3.0, "c": 3.0, "d": 2.0}) == {"b": 1, "c": 1, "d": 3, "a": 4}
+
+
+def test_rounding_is_no_merit() -> None:
+    assert set(competition_ranks({"a": 9.000000000000002, "b": 9.0, "c": 8.999999999999996}).values()) == {1}
+
+
+def test_the_consensus_follows_metrics_that_agree() -> None:
+    cells = [cell(m, k, v) for k in ("leep", "tmi") for m, v in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
+    summary = summarize(REQUEST, ["a", "b", "c"], cells)
+    assert summary["order"] == ["b", "c", "a"]
+    assert summary["disagreement"]["mean_kendall_tau"] == pytest.approx(1.0)
+
+
+def test_a_model_without_scores_comes_last() -> None:
+    cells = [cell("a", "leep", None), cell("b", "leep", -1.0)]
+    assert summarize(REQUEST, ["a", "b"], cells)["order"] == ["b", "a"]
+
+
+def test_the_chance_to_be_best_counts_resamples() -> None:
+    cells = [cell("a", "leep", 2.0, [2.0, 2.0, 2.0, 0.0]), cell("b", "leep", 1.0, [1.0, 1.0, 1.0, 1.0])]
+    chances = summarize(REQUEST, ["a", "b"], cells)["metrics"]["leep"]
+    assert chances["probability_best"] == {"a": 0.75, "b": 0.25}
+
+
+def test_an_interval_holds_the_share_that_was_asked_for() -> None:
+    values = [float(value) for value in np.linspace(0, 1, 101)]
+    interval = summarize(REQUEST, ["a"], [cell("a", "leep", 0.5, values)])["intervals"]["a"]["leep"]
+    assert (interval["low"], interval["high"]) == (pytest.approx(0.05), pytest.approx(0.95))
+
+
+def test_metrics_of_pools_are_combined_over_the_models() -> None:
+    energies = [cell("a", "energy", 1.0), cell("b", "energy", 2.0)]
+    assert "pool_values" in summarize(REQUEST, ["a", "b"], energies)
