@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.caller import Caller
 from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
 from app.paths import OutsideRoots, under_roots
 from app.schemas.datasets import DatasetCreate
@@ -103,7 +103,7 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
     datasets = Datasets(session)
     row = get(session, caller, reference)
     if row.owner != caller.owner and not caller.is_admin:
-        raise Conflict(f"{row.name!r} belongs to another key; only that key or an admin may delete it")
+        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may delete it")
     if open_rankings := datasets.open_rankings(row.id):
         raise Conflict(f"{row.name!r} is in use by {', '.join(open_rankings)}; cancel it or wait for its end")
     if datasets.has_rankings(row.id):
@@ -111,11 +111,12 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
             f"{row.name!r} is the target of finished rankings; delete those first, so that they keep their meaning"
         )
     datasets.delete(row)
-    if row.spec.get("uploaded"):
-        folder = settings.datasets_folder / row.id
+    folder = settings.datasets_folder
 
-        def remove(_: Session) -> None:
-            shutil.rmtree(folder, ignore_errors=True)
+    def remove(_: Session) -> None:
+        (folder / f"{row.id}.json").unlink(missing_ok=True)
+        if row.spec.get("uploaded"):
+            shutil.rmtree(folder / row.id, ignore_errors=True)
 
-        # Not before: a transaction that fails must find the images where they were.
-        event.listen(session, "after_commit", remove, once=True)
+    # Not before: a transaction that fails must find the images where they were.
+    event.listen(session, "after_commit", remove, once=True)

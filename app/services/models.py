@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.caller import Caller
 from app.db.repositories.models import Catalogue, Models, Zoos
 from app.db.tables import Model, Zoo, ZooModel
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
 from app.paths import OutsideRoots, under_roots
 from app.schemas.models import ModelChange, ModelCreate, ZooCreate
@@ -101,7 +101,7 @@ def get(session: Session, caller: Caller, reference: str) -> Model:
 def _own(session: Session, caller: Caller, reference: str) -> Model:
     row = get(session, caller, reference)
     if row.owner != caller.owner and not caller.is_admin:
-        raise Conflict(f"{row.name!r} belongs to another key; only that key or an admin may change it")
+        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may change it")
     return row
 
 
@@ -184,5 +184,5 @@ def delete_zoo(session: Session, caller: Caller, reference: str) -> None:
     """Forget a zoo; its models stay."""
     zoo = get_zoo(session, caller, reference)
     if zoo.owner != caller.owner and not caller.is_admin:
-        raise Conflict(f"{zoo.name!r} belongs to another key; only that key or an admin may delete it")
+        raise Forbidden(f"{zoo.name!r} belongs to another key; only that key or an admin may delete it")
     Zoos(session).delete(zoo)

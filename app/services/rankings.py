@@ -20,7 +20,7 @@ from app.db.tables import (
     RankingState,
     ResourceState,
 )
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import PRIORITIES, Jobs
 from app.schemas.rankings import MetricChoice, RankingCreate, TeamsCreate
 from app.services import datasets as dataset_rules
@@ -173,7 +173,7 @@ def get(session: Session, caller: Caller, reference: str) -> Ranking:
 def _own(session: Session, caller: Caller, reference: str) -> Ranking:
     row = get(session, caller, reference)
     if row.owner != caller.owner and not caller.is_admin:
-        raise Conflict(f"{row.id} belongs to another key; only that key or an admin may change it")
+        raise Forbidden(f"{row.id} belongs to another key; only that key or an admin may change it")
     return row
 
 
