@@ -1,15 +1,18 @@
 """Pages of lists: `?limit=&cursor=`, newest first."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from app.schemas.page import Page, decode_cursor, encode_cursor
 
 Row = TypeVar("Row")
 Item = TypeVar("Item")
+
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
 
 LimitQuery = Annotated[int, Query(ge=1, le=200, description="Items of a page.")]
 CursorQuery = Annotated[
@@ -17,7 +20,20 @@ CursorQuery = Annotated[
     Query(min_length=1, max_length=500, description="`next_cursor` of the page before."),
     AfterValidator(lambda cursor: None if cursor is None else decode_cursor(cursor)),
 ]
-TimeQuery = Annotated[AwareDatetime | None, Query(description="A moment with its zone, as in 2026-01-31T12:00:00Z.")]
+
+
+def _not_a_number(value: Any) -> Any:
+    # Pydantic would read a number as seconds since 1970, which the document does not speak of.
+    if isinstance(value, str) and not MOMENT.match(value):
+        raise ValueError("must be a moment as in 2026-01-31T12:00:00Z")
+    return value
+
+
+TimeQuery = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_not_a_number),
+    Query(description="A moment with its zone, as in 2026-01-31T12:00:00Z."),
+]
 
 
 def _identifier(row: Any) -> str:

@@ -67,7 +67,7 @@ async def upload_dataset(
         detail = "send the archive as the part `file`, with a file name"
         raise Invalid(detail, errors=[{"pointer": "/file", "detail": detail}])
     try:
-        body = DatasetUpload.model_validate(form.texts)
+        body = DatasetUpload.model_validate(form.texts, strict=False)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
     manifest = form.files.get("manifest")

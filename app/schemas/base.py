@@ -20,9 +20,9 @@ Reference = Annotated[Text, Field(min_length=1, max_length=300)]
 
 
 class Body(BaseModel):
-    """A request: unknown members are errors, so that a misspelt option is never ignored."""
+    """A request: unknown members are errors, so that a misspelt option is never ignored; so is text for a number."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Answer(BaseModel):
