@@ -64,7 +64,8 @@ def _compute(store: FeatureStore, cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
     name, parameters, intervals = cell["metric"], cell["parameters"], cell["intervals"]
-    if intervals is None:
+    # A part of a pool's value has no meaning of its own, and so no interval of its own.
+    if intervals is None or METRICS[name].combine is not None:
         score, resamples = METRICS[name].compute(arrays, **parameters), None
     else:
         drawn = resample(name, arrays, resamples=intervals["resamples"], seed=intervals["seed"], **parameters)
