@@ -152,6 +152,12 @@ class Candidates:
             named = "; ".join(f"{pair['first']} and {pair['second']}" for pair in self.near_copies[:5])
             rule = "no team holds both" if settings["near_copies"] == "exclude" else "teams may hold both"
             self.notes.append(f"near_copies: predict (nearly) the same: {named}; {rule}")
+        silent = [name for name, entropy in zip(self.names, self.entropy.tolist(), strict=True) if entropy <= 1e-9]
+        if silent and "cohesion" in self.terms_used:
+            self.notes.append(
+                f"constant_predictions: {', '.join(silent)} predict one source class for every image; their low W_C is "
+                "not agreement"
+            )
         self.problem = Problem(objective, size, kept.size, clash, self.costs, budget)
 
     @staticmethod

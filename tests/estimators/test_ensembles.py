@@ -347,6 +347,12 @@ def test_near_copies_are_named_and_not_paired() -> None:
     assert any(note.startswith("near_copies:") and "one" in note for note in found.notes)
 
 
+def test_a_model_that_predicts_one_class_is_named() -> None:
+    found = select(make_pool(entropy=[0.0, *[2.0] * 7]), size=2)
+    assert [note for note in found.notes if note.startswith("constant_predictions: model 0 predict")]
+    assert not any(note.startswith("constant_predictions:") for note in select(make_pool(), size=2).notes)
+
+
 def test_allowed_copies_are_the_most_cohesive_pair() -> None:
     pool, _ = copies_pool()
     found = select(pool, size=2, near_copies="allow", weights={"task": 0})
