@@ -68,7 +68,8 @@ def parc(
     if len(np.unique(codes)) in (0, 1, len(codes)):
         raise CannotBeComputed("some pairs of samples must share a class and some must not; here all pairs are alike")
     values, kinds = np.unique(label_distances(len(classes)), return_inverse=True)
-    sizes, sums, spread = rank_sums(rows, codes, kinds.reshape(len(classes), -1))
+    kinds = kinds.reshape(len(classes), -1).astype(np.uint8 if len(values) < 256 else np.int64)
+    sizes, sums, spread = rank_sums(rows, codes, kinds)
     correlations = {
         "computed": 100 * spearman(values, sizes, sums, spread),
         "exact": 100 * spearman(values > 0.5, sizes, sums, spread),
@@ -109,10 +110,13 @@ def _unit_rows(features: Array) -> tuple[Array, np.ndarray]:
     xp = array_namespace(features)
     scale = xp.std(features, axis=0)
     rows = (features - xp.mean(features, axis=0)) / xp.where(scale > 0, scale, xp.ones_like(scale))
-    rows = rows - xp.mean(rows, axis=1, keepdims=True)
+    rows -= xp.mean(rows, axis=1, keepdims=True)
     lengths = xp.linalg.vector_norm(rows, axis=1)
     kept = lengths > 1e-12 * features.shape[1] ** 0.5
-    return rows[kept, :] / lengths[kept][:, None], to_numpy(kept)
+    if not bool(xp.all(kept)):
+        rows, lengths = rows[kept, :], lengths[kept]
+    rows /= lengths[:, None]
+    return rows, to_numpy(kept)
 
 
 def label_distances(classes: int) -> np.ndarray:
@@ -180,22 +184,28 @@ def _row_blocks(rows: Array) -> list[tuple[int, int]]:
 def _block(rows: Array, start: int, stop: int) -> np.ndarray:
     """Distances of rows start..stop to rows start..N, as a NumPy matrix."""
     xp = array_namespace(rows)
-    block: np.ndarray = 1 - to_numpy(rows[start:stop, :] @ xp.matrix_transpose(rows[start:, :]))
-    return block
+    block = to_numpy(rows[start:stop, :] @ xp.matrix_transpose(rows[start:, :]))
+    return np.subtract(1, block, out=block)
 
 
 def _distances_between(
     rows: Array, codes: np.ndarray, kinds: np.ndarray, low: float, high: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """All distances d of pairs i < j with low < d <= high, and the kinds of those pairs."""
+    everything = not (np.isfinite(low) or np.isfinite(high))
     distances, kind = [], []
     for start, stop in _row_blocks(rows):
-        block = _block(rows, start, stop)
-        wanted = np.arange(start, rows.shape[0])[None, :] > np.arange(start, stop)[:, None]
-        if np.isfinite(low) or np.isfinite(high):
-            wanted &= (block > low) & (block <= high)
-        distances.append(block[wanted])
-        kind.append(kinds[codes[start:stop, None], codes[None, start:]][wanted])
+        block, own = _block(rows, start, stop), stop - start
+        of_block = kinds[codes[start:stop]][:, codes[start:]]
+        # The block's square on the diagonal holds its pairs twice; beyond it each pair stands once.
+        upper = np.triu(np.ones((own, own), dtype=bool), 1)
+        for part, names in (
+            (block[:, :own][upper], of_block[:, :own][upper]),
+            (block[:, own:].ravel(), of_block[:, own:].ravel()),
+        ):
+            wanted = slice(None) if everything else (part > low) & (part <= high)
+            distances.append(part[wanted])
+            kind.append(names[wanted])
     return np.concatenate(distances), np.concatenate(kind)
 
 

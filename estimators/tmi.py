@@ -1,43 +1,27 @@
 """TMI: how much variety a model keeps inside each class."""
 
-import numpy as np
-from array_api_compat import array_namespace
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+from array_api_compat import is_numpy_array
+
+from estimators.chebyshev import neighbor_distances, permitted_threads
 from estimators.classes import ByClass, by_class, label_slots
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features, check_number, to_numpy
-
-BLOCK_NUMBERS = 4_000_000
-
-
-def neighbor_distances(group: Array, neighbors: int) -> Array:
-    """(n,) Chebyshev distance of each row of (n, D) to its ``neighbors``-th nearest other row."""
-    xp = array_namespace(group)
-    n, dimensions = group.shape
-    step = max(1, BLOCK_NUMBERS // (n * dimensions))
-    nearest = []
-    for start in range(0, n, step):
-        block = group[start : start + step]
-        distances = xp.max(xp.abs(block[:, None, :] - group[None, :, :]), axis=-1)
-        # Each row is its own nearest, at distance zero, so the k-th other stands at place k.
-        nearest.append(xp.sort(distances, axis=1)[:, neighbors])
-    return xp.concat(nearest)
 
 
 def log_distances(grouped: ByClass, *, neighbors: int, floor: float) -> tuple[list[np.ndarray | None], int]:
     """``ln(2 max(ε_i, floor))`` of each class's samples (None for a class of at most ``neighbors``), and how many
     distances lay under the floor."""
-    terms: list[np.ndarray | None] = []
-    clipped = 0
-    for group in grouped.groups():
-        if group.shape[0] <= neighbors:
-            terms.append(None)
-            continue
-        distances = to_numpy(neighbor_distances(group, neighbors))
-        clipped += int(np.sum(distances < floor))
-        with np.errstate(divide="ignore"):
-            terms.append(np.log(2.0 * np.maximum(distances, floor)))
-    return terms, clipped
+    large = [group for group in grouped.groups() if group.shape[0] > neighbors]
+    with ThreadPoolExecutor(permitted_threads() if is_numpy_array(grouped.rows) else 1) as threads:
+        found = threads.map(lambda group: to_numpy(neighbor_distances(group, neighbors)), large)
+        measured = list(found)
+    clipped = sum(int(np.sum(distances < floor)) for distances in measured)
+    with np.errstate(divide="ignore"):
+        logs = iter([np.log(2.0 * np.maximum(distances, floor)) for distances in measured])
+    return [next(logs) if count > neighbors else None for count in grouped.counts.tolist()], clipped
 
 
 def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.0, compat: str | None = None) -> Score:
