@@ -54,13 +54,20 @@ class Client:
         return dict(self.call("POST", "/v1/datasets", {"location": target}))
 
     def rank(
-        self, target: str, *, zoo: str, metrics: list[str] | None = None, max_samples: int | None = None
+        self,
+        target: str,
+        *,
+        zoo: str,
+        metrics: list[str] | None = None,
+        max_samples: int | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
-        """Submit a ranking of a zoo."""
+        """Submit a ranking of a zoo; ``more`` are further members of the request."""
         body: dict[str, Any] = {
             "target": self.dataset(target)["id"],
             "zoo": zoo,
             "sample": {"max_samples": max_samples},
+            **more,
         }
         if metrics:
             body["metrics"] = metrics
@@ -134,6 +141,8 @@ def show(client: Client, ranking: dict[str, Any], console: Console | None = None
     console.print("Higher scores are better; scores of different metrics, or of different targets, do not compare.")
     for metric in results["metrics"]:
         console.print(f"  [bold]{metric['title']}[/bold]: {metric['reads']}")
+    for ensemble in client.call("GET", ranking["links"]["ensembles"])["ensembles"]:
+        console.print(_team(ensemble))
     for warning in _warnings(results):
         console.print(f"  * {warning}")
     counters = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in results["counters"].items())
@@ -157,3 +166,13 @@ def _warnings(results: dict[str, Any]) -> list[str]:
             for warning in score["warnings"]:
                 kinds.setdefault((name, warning.split(":")[0]), []).append(warning)
     return [f"{name}, {len(warnings)} models: {warnings[0]}" for (name, _), warnings in kinds.items()]
+
+
+def _team(ensemble: dict[str, Any]) -> str:
+    if ensemble["selection"] is None:
+        return f"No team: {ensemble['problem']['detail']}"
+    team = ensemble["selection"]
+    return (
+        f"Best team of {team['size']} by {team['method']} (terms {', '.join(team['terms_used'])}; "
+        f"of {team['evaluated']} evaluated): [bold]{' + '.join(team['members'])}[/bold]"
+    )

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response, status
 
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
+from app.api.paths import DatasetPath
 from app.api.problems import problem_responses
 from app.api.route import Route
 from app.db.repositories.datasets import Datasets
@@ -101,12 +102,12 @@ def list_datasets(
 
 
 @router.get("/{dataset}", responses=problem_responses(404))
-def get_dataset(dataset: str, session: ReadSessionDep, caller: ReaderDep) -> DatasetAnswer:
+def get_dataset(dataset: DatasetPath, session: ReadSessionDep, caller: ReaderDep) -> DatasetAnswer:
     """One data set, by id or name: its state, its images of each class, and the files that could not be read."""
     return answer(datasets.get(session, caller, dataset))
 
 
 @router.delete("/{dataset}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
-def delete_dataset(dataset: str, session: SessionDep, caller: SubmitterDep, settings: SettingsDep) -> None:
+def delete_dataset(dataset: DatasetPath, session: SessionDep, caller: SubmitterDep, settings: SettingsDep) -> None:
     """Forget a data set that no ranking needs. Images given by path stay where they are; uploaded ones are removed."""
     datasets.delete(session, settings, caller, dataset)

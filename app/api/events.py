@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import DatabaseDep, ReaderDep, ReadSessionDep, SettingsDep
+from app.api.paths import RankingPath
 from app.api.problems import problem_responses
 from app.api.route import Route
 from app.services import events, rankings
@@ -26,7 +27,7 @@ SLOWEST_POLLING_SECONDS = 3.0
 log = structlog.stdlib.get_logger("forerank.events")
 
 
-def _followed(ranking: str, session: ReadSessionDep, caller: ReaderDep) -> str:
+def _followed(ranking: RankingPath, session: ReadSessionDep, caller: ReaderDep) -> str:
     return rankings.get(session, caller, ranking).id
 
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app.api.dependencies import ReaderDep
+from app.api.paths import MetricPath
 from app.api.problems import problem_responses
 from app.api.route import Route
 from app.errors import NotFound
@@ -20,7 +21,7 @@ def list_metrics(caller: ReaderDep) -> list[MetricAnswer]:
 
 
 @router.get("/{metric}", responses=problem_responses(404))
-def get_metric(metric: str, caller: ReaderDep) -> MetricAnswer:
+def get_metric(metric: MetricPath, caller: ReaderDep) -> MetricAnswer:
     """One metric."""
     if metric not in METRICS:
         raise NotFound(f"there is no metric {metric!r}; GET /v1/metrics lists them")

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
+from app.api.paths import ModelPath, ZooPath
 from app.api.problems import problem_responses
 from app.api.route import Route
 from app.db.repositories.models import Catalogue, Models, Zoos
@@ -82,13 +83,13 @@ def list_models(
 
 
 @router.get("/models/{model:path}", responses=problem_responses(404), tags=["models"])
-def get_model(model: str, session: ReadSessionDep, caller: ReaderDep) -> ModelAnswer:
+def get_model(model: ModelPath, session: ReadSessionDep, caller: ReaderDep) -> ModelAnswer:
     """One model, by id or name: its state, its digest, its input, and the layers that a ranking may ask for."""
     return answer(models.get(session, caller, model))
 
 
 @router.patch("/models/{model:path}", responses=problem_responses(404, 409), tags=["models"])
-def change_model(model: str, body: ModelChange, session: SessionDep, caller: SubmitterDep) -> ModelAnswer:
+def change_model(model: ModelPath, body: ModelChange, session: SessionDep, caller: SubmitterDep) -> ModelAnswer:
     """Say what the model was trained on, or share it."""
     return answer(models.change(session, caller, model, body))
 
@@ -99,7 +100,7 @@ def change_model(model: str, body: ModelChange, session: SessionDep, caller: Sub
     responses=problem_responses(404, 409),
     tags=["models"],
 )
-def delete_model(model: str, session: SessionDep, caller: SubmitterDep) -> None:
+def delete_model(model: ModelPath, session: SessionDep, caller: SubmitterDep) -> None:
     """Forget a model that no zoo and no ranking needs."""
     models.delete(session, caller, model)
 
@@ -152,7 +153,7 @@ def list_zoos(
 
 
 @router.get("/zoos/{zoo}", responses=problem_responses(404), tags=["zoos"])
-def get_zoo(zoo: str, session: ReadSessionDep, caller: ReaderDep) -> ZooAnswer:
+def get_zoo(zoo: ZooPath, session: ReadSessionDep, caller: ReaderDep) -> ZooAnswer:
     """One zoo, by id or name, with its models."""
     return zoo_answer(session, models.get_zoo(session, caller, zoo))
 
@@ -160,6 +161,6 @@ def get_zoo(zoo: str, session: ReadSessionDep, caller: ReaderDep) -> ZooAnswer:
 @router.delete(
     "/zoos/{zoo}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409), tags=["zoos"]
 )
-def delete_zoo(zoo: str, session: SessionDep, caller: SubmitterDep) -> None:
+def delete_zoo(zoo: ZooPath, session: SessionDep, caller: SubmitterDep) -> None:
     """Forget a zoo; its models stay."""
     models.delete_zoo(session, caller, zoo)

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response, status
 
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
+from app.api.paths import RankingPath
 from app.api.problems import problem_responses
 from app.api.representations import (
     FINAL_RESPONSES,
@@ -69,14 +70,14 @@ def list_rankings(
 
 
 @router.get("/{ranking}", response_model=RankingAnswer, responses=FINAL_RESPONSES | problem_responses(404))
-def get_ranking(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+def get_ranking(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """Where a ranking stands. One that failed is answered with 200, `state` `failed` and its `problem`."""
     row = rankings.get(session, caller, ranking)
     return represent(request, results.answers(session, [row])[0], final=row.state.is_final)
 
 
 @router.get("/{ranking}/results", response_model=ResultsAnswer, responses=TABLE_RESPONSES | problem_responses(404))
-def get_results(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+def get_results(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """Every model's scores, ranks, seconds and warnings, or why it failed. Rows appear while the ranking runs.
 
     With `Accept: text/csv` the table comes as CSV.
@@ -87,14 +88,14 @@ def get_results(ranking: str, request: Request, session: ReadSessionDep, caller:
 
 
 @router.get("/{ranking}/results.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
-def get_results_csv(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+def get_results_csv(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """The same table as CSV, one line a model."""
     row = rankings.get(session, caller, ranking)
     return represent_csv(request, results.as_csv(results.table(session, row)), final=row.state.is_final)
 
 
 @router.get("/{ranking}/ensembles", response_model=EnsemblesAnswer, responses=TABLE_RESPONSES | problem_responses(404))
-def get_ensembles(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+def get_ensembles(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """The teams that were asked for, with every term; empty until the ranking has ended.
 
     With `Accept: text/csv` they come as CSV.
@@ -105,7 +106,7 @@ def get_ensembles(ranking: str, request: Request, session: ReadSessionDep, calle
 
 
 @router.get("/{ranking}/ensembles.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
-def get_ensembles_csv(ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+def get_ensembles_csv(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """Every term of every chosen team as CSV: one line a member, one line a pair."""
     row = rankings.get(session, caller, ranking)
     return represent_csv(request, results.ensembles_as_csv(results.ensembles(row)), final=row.state.is_final)
@@ -113,7 +114,7 @@ def get_ensembles_csv(ranking: str, request: Request, session: ReadSessionDep, c
 
 @router.post("/{ranking}/teams", responses=problem_responses(404, 409))
 def value_teams(
-    ranking: str, body: TeamsCreate, session: ReadSessionDep, settings: SettingsDep, caller: ReaderDep
+    ranking: RankingPath, body: TeamsCreate, session: ReadSessionDep, settings: SettingsDep, caller: ReaderDep
 ) -> EnsemblesAnswer:
     """Value teams of your own in the pool of a ranking that asked for `ensembles`: your three models against OSBORN's.
 
@@ -125,13 +126,13 @@ def value_teams(
 
 
 @router.post("/{ranking}/cancel", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(404, 409))
-def cancel_ranking(ranking: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> RankingAnswer:
+def cancel_ranking(ranking: RankingPath, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> RankingAnswer:
     """End a ranking early; a running forward pass is stopped within seconds. 409 once it has ended."""
     row = rankings.cancel(session, jobs, caller, ranking)
     return results.answers(session, [row])[0]
 
 
 @router.delete("/{ranking}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
-def delete_ranking(ranking: str, session: SessionDep, settings: SettingsDep, caller: SubmitterDep) -> None:
+def delete_ranking(ranking: RankingPath, session: SessionDep, settings: SettingsDep, caller: SubmitterDep) -> None:
     """Forget a ranking that has ended; its evidence and scores stay for other rankings."""
     rankings.delete(session, settings, caller, ranking)

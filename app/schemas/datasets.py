@@ -36,7 +36,7 @@ class DatasetCreate(DatasetUpload):
     """Where the images are. They are read by a worker, so the answer comes before they are counted."""
 
     model_config = Body.model_config | {
-        "json_schema_extra": {"examples": [{"name": "digits", "location": "builtin:digits"}]}
+        "json_schema_extra": {"examples": [{"name": "digits-again", "location": "builtin:digits"}]}
     }
 
     location: Text = Field(
