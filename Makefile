@@ -37,4 +37,4 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.ensembles
 
 openapi: $(INSTALLED)
-	$(BIN)/forerank openapi > docs/openapi.json
+	$(BIN)/python -m app.openapi docs/openapi.json

@@ -18,7 +18,7 @@ from app.settings import Settings
 
 TARGET = "builtin:digits"
 IMAGES = 600
-METRICS = ["logme", "tmi", "h_score", "leep", "nce"]
+METRICS = ["logme", "tmi", "regularized_h_score", "leep", "nce"]
 ENSEMBLES = [{"size": 2}]
 START_SECONDS = 90
 FORERANK = [sys.executable, "-m", "app.cli"]
