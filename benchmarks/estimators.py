@@ -2,7 +2,7 @@
 
     python -m benchmarks.estimators              the table of ratios, and how cost grows with N, D and C
     python -m benchmarks.estimators NAME...      some rows of the table only
-    python -m benchmarks.estimators --figure     also draws the growth into docs/metrics-cost.svg
+    python -m benchmarks.estimators --figure     the growth only, drawn into docs/metrics-cost.svg
 
 The plain implementations are those of ``tests/reference/formulas.py``. Each measurement runs in a process of its own,
 so that its peak memory is its own, on the same made-up features: rectified, classes shifted, dimensions of unlike
@@ -242,7 +242,7 @@ def draw(points: list[dict[str, Any]]) -> None:
 
 def main() -> int:
     names = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    good = table(names)
+    good = "--figure" in sys.argv or table(names)
     if not names:
         points = growth()
         print(f"\nseconds ~ size^e between the last two sizes{'N':>8}{'D':>8}{'C':>8}")

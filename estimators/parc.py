@@ -184,8 +184,9 @@ def _row_blocks(rows: Array) -> list[tuple[int, int]]:
 def _block(rows: Array, start: int, stop: int) -> np.ndarray:
     """Distances of rows start..stop to rows start..N, as a NumPy matrix."""
     xp = array_namespace(rows)
-    block = to_numpy(rows[start:stop, :] @ xp.matrix_transpose(rows[start:, :]))
-    return np.subtract(1, block, out=block)
+    block: np.ndarray = to_numpy(rows[start:stop, :] @ xp.matrix_transpose(rows[start:, :]))
+    np.subtract(1, block, out=block)
+    return block
 
 
 def _distances_between(
