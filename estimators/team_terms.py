@@ -242,7 +242,9 @@ class Candidates:
         # Without entropies only predictions that determine one another exactly can be told.
         exact = self.uncertain + self.uncertain.T <= 1e-9
         share = np.where(np.isnan(share), np.where(exact, 1.0, np.nan), share)
-        near = np.where(np.isnan(self.same), share >= NEAR, self.same >= NEAR)
+        # Two models that predict one class each determine one another without being alike.
+        told = np.isnan(self.entropy) | (self.entropy > 1e-9)
+        near = np.where(np.isnan(self.same), (share >= NEAR) & told[:, None] & told[None, :], self.same >= NEAR)
         if np.isnan(self.uncertain).all() and np.isnan(self.same).all() and self.method != "osborn":
             for first in range(len(self.names) - 1):
                 near[first, first + 1 :] = np.abs(self.eep[first + 1 :] - self.eep[first]).max(axis=1) <= 1e-9

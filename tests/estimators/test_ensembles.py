@@ -353,6 +353,16 @@ def test_a_model_that_predicts_one_class_is_named() -> None:
     assert not any(note.startswith("constant_predictions:") for note in select(make_pool(), size=2).notes)
 
 
+def test_models_that_predict_one_class_each_are_no_copies() -> None:
+    pool = Pool(
+        names=("silent", "mute", "speaks"),
+        task_difference=[1.0, 1.1, 0.5],
+        disagreement=np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.7, 0.7, 0.0]]),
+        entropy=[0.0, 0.0, 0.7],
+    )
+    assert select(pool, size=2).near_copies == ()
+
+
 def test_allowed_copies_are_the_most_cohesive_pair() -> None:
     pool, _ = copies_pool()
     found = select(pool, size=2, near_copies="allow", weights={"task": 0})
