@@ -199,29 +199,29 @@ def table(names: list[str]) -> bool:
 
 
 def growth() -> list[dict[str, Any]]:
-    """Seconds of each metric as one of N, D and C doubles and doubles again, the others being 2,000, 256 and 20."""
+    """CPU seconds of each metric as one of N, D and C doubles and doubles again, from 3,000, 512 and 20."""
     points = []
-    steps = {"N": (1000, 2000, 4000, 8000), "D": (256, 512, 1024, 2048), "C": (20, 40, 80, 160)}
+    base = {"N": 3000, "D": 512, "C": 20}
     for name in ("tmi", "logme", "h_score", "sfda", "ped", "gbc", "transrate", "parc", "nearest_neighbor"):
-        for axis, sizes in steps.items():
-            for size in sizes:
-                shape = {"N": 2000, "D": 256, "C": 20} | {axis: size}
+        for axis, smallest in base.items():
+            for size in (smallest, 2 * smallest, 4 * smallest):
+                shape = base | {axis: size}
                 arguments = made_up(shape["N"], shape["D"], shape["C"])
                 call = by_features(name)
                 seconds = []
-                for _ in range(2):
-                    started = time.perf_counter()
+                for _ in range(3):
+                    started = time.process_time()
                     call(**arguments)
-                    seconds.append(time.perf_counter() - started)
+                    seconds.append(time.process_time() - started)
                 points.append({"metric": name, "axis": axis, "size": size, "seconds": min(seconds)})
     return points
 
 
 def exponent(points: list[dict[str, Any]], name: str, axis: str) -> float:
-    """The slope of ln seconds over ln size between the two largest sizes."""
-    chosen = [point for point in points if point["metric"] == name and point["axis"] == axis][-2:]
-    ratio = chosen[1]["seconds"] / chosen[0]["seconds"]
-    return float(np.log(ratio) / np.log(chosen[1]["size"] / chosen[0]["size"]))
+    """The slope of ln seconds over ln size."""
+    chosen = [point for point in points if point["metric"] == name and point["axis"] == axis]
+    logs = np.log([[point["size"], point["seconds"]] for point in chosen])
+    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
 
 
 def draw(points: list[dict[str, Any]]) -> None:
@@ -232,7 +232,7 @@ def draw(points: list[dict[str, Any]]) -> None:
         .mark_line(point=True)
         .encode(
             x=altair.X("size:Q", title=None).scale(type="log", base=2),
-            y=altair.Y("seconds:Q", title="seconds").scale(type="log"),
+            y=altair.Y("seconds:Q", title="CPU seconds").scale(type="log"),
             color=altair.Color("metric:N", title=None),
         )
         .properties(width=240, height=240)
@@ -245,7 +245,7 @@ def main() -> int:
     good = "--figure" in sys.argv or table(names)
     if not names:
         points = growth()
-        print(f"\nseconds ~ size^e between the last two sizes{'N':>8}{'D':>8}{'C':>8}")
+        print(f"\nCPU seconds ~ size^e{'N':>31}{'D':>8}{'C':>8}")
         for name in dict.fromkeys(point["metric"] for point in points):
             print(f"{name:43}" + "".join(f"{exponent(points, name, axis):8.1f}" for axis in ("N", "D", "C")))
         if "--figure" in sys.argv:

@@ -63,34 +63,42 @@ def explained_variation(grouped: ByClass, centres: Array, mean: Array) -> tuple[
     """tr(M S^+ M^T) and the rank of S."""
     xp = array_namespace(centres)
     samples, dimensions = grouped.rows.shape
-    if samples - 1 > dimensions:
-        scatter, between = total_scatter(grouped, centres)
-        scales = xp.sqrt(xp.linalg.diagonal(scatter))
-        # A dimension that is constant but for rounding is no direction.
-        varying = scales > ROUNDING * samples**0.5 * xp.abs(mean)
-        if not bool(xp.any(varying)):
-            raise CannotBeComputed("all samples have the same features")
-        if not bool(xp.all(varying)):
-            scatter, between, scales = scatter[varying, :][:, varying], between[:, varying], scales[varying]
-        # Correlations, not covariances: the trace is the same, and columns of unlike size lose no digits.
-        scatter /= scales[:, None]
-        scatter /= scales[None, :]
-        factor = cholesky(scatter)
-        if factor is not None and bool(xp.min(xp.linalg.diagonal(factor)) ** 2 > SMALLEST_PIVOT):
-            between = between / scales
-            solved = solve_factored(factor, xp.matrix_transpose(between))
-            return float(xp.sum(xp.matrix_transpose(between) * solved)), int(scales.shape[0])
-    centred = grouped.rows + grouped.spread(centres)
-    scales = xp.linalg.vector_norm(centred, axis=0)
+    if samples - 1 <= dimensions:
+        return _explained_variation_of_few(grouped, centres, mean)
+    scatter, between = total_scatter(grouped, centres)
+    scales = xp.sqrt(xp.linalg.diagonal(scatter))
     varying = scales > ROUNDING * samples**0.5 * xp.abs(mean)
     if not bool(xp.any(varying)):
         raise CannotBeComputed("all samples have the same features")
-    counts = xp.asarray(grouped.counts, dtype=centres.dtype, device=device(centres))
-    between = centres[:, varying] * xp.sqrt(counts)[:, None] / scales[varying]
-    _, singular, right = xp.linalg.svd(centred[:, varying] / scales[varying], full_matrices=False)
-    rank = int(xp.sum(xp.astype(singular > rank_tolerance(centred.shape, centred.dtype) * singular[0], xp.int64)))
-    rotated = between @ xp.matrix_transpose(right[:rank, :])
-    return float(xp.sum((rotated / singular[:rank]) ** 2)), rank
+    if not bool(xp.all(varying)):
+        scatter, between, scales = scatter[varying, :][:, varying], between[:, varying], scales[varying]
+    # Correlations, not covariances: the trace is the same, and columns of unlike size lose no digits.
+    scatter /= scales[:, None]
+    scatter /= scales[None, :]
+    between = between / scales
+    factor = cholesky(scatter)
+    if factor is not None and bool(xp.min(xp.linalg.diagonal(factor)) ** 2 > SMALLEST_PIVOT):
+        solved = solve_factored(factor, xp.matrix_transpose(between))
+        return float(xp.sum(xp.matrix_transpose(between) * solved)), int(scales.shape[0])
+    eigenvalues, vectors = xp.linalg.eigh(scatter)
+    kept = eigenvalues > rank_tolerance(grouped.rows.shape, scatter.dtype) * eigenvalues[-1]
+    rotated = (between @ vectors[:, kept]) ** 2 / eigenvalues[kept]
+    return float(xp.sum(rotated)), int(rotated.shape[1])
+
+
+def _explained_variation_of_few(grouped: ByClass, centres: Array, mean: Array) -> tuple[float, int]:
+    """The same for N <= D + 1, from the eigenvectors u of X̃ X̃^T: Σ_c Σ_j (Σ_{i in c} u_ij)² / n_c."""
+    xp = array_namespace(centres)
+    rows = grouped.rows + grouped.spread(centres)
+    scales = xp.linalg.vector_norm(rows, axis=0)
+    varying = scales > ROUNDING * rows.shape[0] ** 0.5 * xp.abs(mean)
+    if not bool(xp.any(varying)):
+        raise CannotBeComputed("all samples have the same features")
+    rows = rows[:, varying] / scales[varying]
+    eigenvalues, vectors = xp.linalg.eigh(rows @ xp.matrix_transpose(rows))
+    vectors = vectors[:, eigenvalues > rank_tolerance(rows.shape, rows.dtype) * eigenvalues[-1]]
+    sums = xp.stack([xp.sum(vectors[part, :], axis=0) / (part.stop - part.start) ** 0.5 for part in grouped.slices()])
+    return float(xp.sum(sums**2)), int(vectors.shape[1])
 
 
 def sample_gradients(features: Array, labels: Array, *, regularized: bool = False) -> Array:
