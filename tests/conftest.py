@@ -135,8 +135,15 @@ def app_client(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def running_api(settings: Settings, **environment: str) -> Iterator[str]:
+def running_api(settings: Settings) -> Iterator[str]:
     """An API process without a worker, as a user starts it; gives its address."""
+    with running_api_process(settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def running_api_process(settings: Settings) -> Iterator[tuple[str, int]]:
+    """As `running_api`; gives its address and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -146,7 +153,7 @@ def running_api(settings: Settings, **environment: str) -> Iterator[str]:
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve", "--no-worker"],
-        env=os.environ | given | {"FORERANK_PORT": str(port)} | environment,
+        env=os.environ | given | {"FORERANK_PORT": str(port)},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -166,7 +173,7 @@ def running_api(settings: Settings, **environment: str) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError("the API did not start:\n" + "".join(lines)) from None
                 time.sleep(0.05)
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait(timeout=20)

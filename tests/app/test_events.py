@@ -14,23 +14,61 @@ from starlette.testclient import TestClient
 
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Ranking, RankingState, ResourceState
+from app.db.tables import Dataset, Ranking, RankingState, ResourceState, new_id
 from app.settings import Settings
 from tests.app.test_frame import problem
-from tests.conftest import local_client, running_api
+from tests.conftest import NewDatabase, local_client, running_api
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Two API processes on one database."""
+
+    settings: Settings
+    database: Database
+    addresses: list[str]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One for all tests here, each with a ranking of its own."""
+    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"),
+        database_url=make(),
+        events_polling_seconds=0.1,
+        events_heartbeat_seconds=0.3,
+    )
+    with ExitStack() as stack:
+        database = Database(settings.url)
+        stack.callback(database.close)
+        yield Deployment(settings, database, [stack.enter_context(running_api(settings)) for _ in range(2)])
+
+
+@pytest.fixture
+def database(deployment: Deployment) -> Database:
+    """That of the deployment."""
+    return deployment.database
 
 
 @pytest.fixture
 def ranking(database: Database) -> str:
     """A ranking that waits."""
     with database.transaction() as session:
-        dataset = Dataset(name="d", spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
+        dataset = Dataset(name=new_id("d"), spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
         session.add(dataset)
         session.flush()
         row = Ranking(target_id=dataset.id, request={"target": "d"}, priority=100)
         session.add(row)
         session.flush()
         return row.id
+
+
+@pytest.fixture
+def local(deployment: Deployment) -> Iterator[TestClient]:
+    """A client of an application in this process."""
+    with local_client(deployment.settings) as client:
+        yield client
 
 
 def record(database: Database, ranking: str, number: int) -> None:
@@ -78,22 +116,21 @@ def follow(address: str, ranking: str, *, after: int | None = None, most: int | 
     return found
 
 
-def test_followers_of_two_processes_see_the_same_in_order(settings: Settings, database: Database, ranking: str) -> None:
-    with ExitStack() as stack:
-        addresses = [stack.enter_context(running_api(settings)) for _ in range(2)]
-        seen: list[list[Event]] = []
-        threads = [
-            threading.Thread(target=lambda address=address: seen.append(follow(address, ranking)))
-            for address in addresses * 2
-        ]
-        for thread in threads:
-            thread.start()
-        for number in range(20):
-            record(database, ranking, number)
-            time.sleep(0.01)
-        end(database, ranking)
-        for thread in threads:
-            thread.join(timeout=30)
+def test_followers_of_two_processes_see_the_same_in_order(deployment: Deployment, ranking: str) -> None:
+    database = deployment.database
+    seen: list[list[Event]] = []
+    threads = [
+        threading.Thread(target=lambda address=address: seen.append(follow(address, ranking)))
+        for address in deployment.addresses * 2
+    ]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        record(database, ranking, number)
+        time.sleep(0.01)
+    end(database, ranking)
+    for thread in threads:
+        thread.join(timeout=30)
     assert len(seen) == 4
     assert all(events == seen[0] for events in seen)
     assert [event.id for event in seen[0]] == list(range(1, 22))
@@ -101,57 +138,48 @@ def test_followers_of_two_processes_see_the_same_in_order(settings: Settings, da
     assert seen[0][-1].data["state"] == "succeeded"
 
 
-def test_follower_that_comes_back_misses_nothing(settings: Settings, database: Database, ranking: str) -> None:
+def test_follower_that_comes_back_to_another_process_misses_nothing(deployment: Deployment, ranking: str) -> None:
+    one, two = deployment.addresses
     for number in range(5):
-        record(database, ranking, number)
-    with running_api(settings) as address:
-        before = follow(address, ranking, most=3)
-        end(database, ranking)
-        after = follow(address, ranking, after=before[-1].id)
-        again = follow(address, ranking, after=after[-1].id)
+        record(deployment.database, ranking, number)
+    before = follow(one, ranking, most=3)
+    end(deployment.database, ranking)
+    after = follow(two, ranking, after=before[-1].id)
+    again = follow(one, ranking, after=after[-1].id)
     assert [event.id for event in before + after] == [1, 2, 3, 4, 5, 6]
     # A client that missed only the end of the stream is told once more, and so stops asking.
     assert [(event.id, event.type) for event in again] == [(6, "end")]
 
 
-def test_silence_is_broken_by_heartbeats_and_deletion_ends_the_stream(
-    settings: Settings, database: Database, ranking: str
-) -> None:
-    lively = settings.model_copy(update={"events_heartbeat_seconds": 0.2, "events_polling_seconds": 0.1})
-    comments = []
-    with (
-        running_api(Settings(**lively.model_dump(exclude_unset=True))) as address,
-        httpx2.stream("GET", f"{address}/v1/rankings/{ranking}/events", timeout=30) as response,
-    ):
+def test_silence_is_broken_by_heartbeats_and_deletion_ends_the_stream(deployment: Deployment, ranking: str) -> None:
+    heartbeats = 0
+    with httpx2.stream("GET", f"{deployment.addresses[0]}/v1/rankings/{ranking}/events", timeout=30) as response:
         lines = response.iter_lines()
-        for line in lines:
-            if line.startswith(": still"):
-                comments.append(line)
-            if len(comments) == 2:
-                break
-        with database.transaction() as session:
+        while heartbeats < 2:
+            heartbeats += next(lines).startswith(": still")
+        with deployment.database.transaction() as session:
             session.delete(session.get_one(Ranking, ranking))
         (last,) = parse(lines)
     assert (last.type, last.data["state"]) == ("end", "deleted")
 
 
-def test_stream_of_a_finished_ranking_ends(app_client: TestClient, database: Database, ranking: str) -> None:
+def test_stream_of_a_finished_ranking_ends(local: TestClient, database: Database, ranking: str) -> None:
     end(database, ranking)
-    response = app_client.get(f"/v1/rankings/{ranking}/events")
+    response = local.get(f"/v1/rankings/{ranking}/events")
     assert [event.type for event in parse(iter(response.text.splitlines()))] == ["end"]
     assert "retry: 2000" in response.text
 
 
-def test_unknown_ranking_is_not_found_before_the_stream_begins(app_client: TestClient) -> None:
-    problem(app_client.get("/v1/rankings/none/events"), 404)
+def test_unknown_ranking_is_not_found_before_the_stream_begins(local: TestClient) -> None:
+    problem(local.get("/v1/rankings/none/events"), 404)
 
 
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30])
-def test_malformed_last_event_id_is_refused(app_client: TestClient, ranking: str, given: str) -> None:
-    document = problem(app_client.get(f"/v1/rankings/{ranking}/events", headers={"Last-Event-ID": given}), 422)
+def test_malformed_last_event_id_is_refused(local: TestClient, ranking: str, given: str) -> None:
+    document = problem(local.get(f"/v1/rankings/{ranking}/events", headers={"Last-Event-ID": given}), 422)
     assert document["errors"][0]["pointer"] == "/header/Last-Event-ID"
 
 
-def test_streams_need_a_key_where_one_is_needed(settings: Settings, ranking: str) -> None:
-    with local_client(settings.model_copy(update={"require_keys": True})) as client:
+def test_streams_need_a_key_where_one_is_needed(deployment: Deployment, ranking: str) -> None:
+    with local_client(deployment.settings.model_copy(update={"require_keys": True})) as client:
         problem(client.get(f"/v1/rankings/{ranking}/events"), 401)

@@ -15,7 +15,7 @@ from app.settings import Settings
 from tests.app.test_keys import make_key
 from tests.conftest import running_api
 
-EXAMPLES = 8
+EXAMPLES = 5
 CONFIGURATION = """
 # A request may be right by its schema and wrong by the facts: a model that does not exist, an archive that is none.
 [checks.positive_data_acceptance]

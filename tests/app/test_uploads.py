@@ -24,7 +24,13 @@ from app.services.uploads import incoming
 from app.settings import Settings
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key
-from tests.conftest import local_client, running_api
+from tests.conftest import NewDatabase, local_client, running_api
+
+
+@pytest.fixture
+def database_url(new_sqlite: NewDatabase) -> str:
+    """One kind of database: what is tested here does not depend on it."""
+    return new_sqlite()
 
 
 def png(width: int = 8, height: int = 8) -> bytes:
