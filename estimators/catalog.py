@@ -433,7 +433,7 @@ _ALL = (
         formula="100 · Spearman over pairs of (1 - corr(x_i, x_j), 1 - corr(y_i, y_j))",
         reads="0 is chance. Even perfect features stay below 100 with many classes, where few pairs share one.",
         fails="Looks at all pairs alike, so with many classes it hardly sees the few that matter.",
-        cost="O(N² D + N² log N) time, O(N D) memory",
+        cost="O(N² D + N² log N), the first part again for each 16 million pairs, so that memory stays O(N D)",
         cpu_step="ranking (NumPy)",
         source="Bolya, Mittapalli, Hoffman, Scalable Diverse Model Selection for Accessible Transfer Learning, "
         "NeurIPS 2021",
