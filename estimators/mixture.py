@@ -6,6 +6,7 @@ import numpy as np
 
 TOLERANCE = 1e-3
 ITERATIONS = 100
+THREADED_WORK = 20_000_000
 SMALLEST_REGULARISATION = 1e-6
 # A responsibility below the first, or a log-density so far below the best as the second, is nil in double precision.
 NIL_RESPONSIBILITY = 1e-18
@@ -36,14 +37,17 @@ def fit_responsibilities(rows: np.ndarray, components: int, *, seed: int) -> Mix
     singular, at which scikit-learn stops, the regularisation is raised tenfold.
     """
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
-    start = KMeans(components, n_init=1, random_state=np.random.RandomState(seed)).fit(rows).labels_
-    regularisation = SMALLEST_REGULARISATION
-    while True:
-        try:
-            return _maximise(rows, np.eye(components)[start], regularisation)
-        except np.linalg.LinAlgError:
-            regularisation *= 10
+    # Thousands of small products lose more by waking threads than they gain.
+    with threadpool_limits(1 if rows.size * components < THREADED_WORK else None):
+        start = KMeans(components, n_init=1, random_state=np.random.RandomState(seed)).fit(rows).labels_
+        regularisation = SMALLEST_REGULARISATION
+        while True:
+            try:
+                return _maximise(rows, np.eye(components)[start], regularisation)
+            except np.linalg.LinAlgError:
+                regularisation *= 10
 
 
 def _maximise(rows: np.ndarray, responsibilities: np.ndarray, regularisation: float) -> Mixture:
