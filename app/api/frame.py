@@ -81,7 +81,7 @@ class Frame:
         if scope["path"] == "/v1/datasets" and form:
             return self.settings.upload_limit_megabytes * MEGABYTE
         if scope["path"] == "/v1/scores":
-            return self.settings.scoring_limit_megabytes * MEGABYTE
+            return self.settings.scores_limit_megabytes * MEGABYTE
         return self.settings.body_limit_megabytes * MEGABYTE
 
 

@@ -25,12 +25,12 @@ log = structlog.stdlib.get_logger("forerank.scoring")
 
 
 class Scorers:
-    """At most ``FORERANK_SCORING_PROCESSES`` processes, started when needed and replaced when lost."""
+    """At most ``FORERANK_SCORES_PROCESSES`` processes, started when needed and replaced when lost."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._slots: queue.Queue[subprocess.Popen[str] | None] = queue.Queue()
-        for _ in range(settings.scoring_processes):
+        for _ in range(settings.scores_processes):
             self._slots.put(None)
 
     def compute(self, path: Path, metrics: Sequence[str | MetricChoice]) -> ScoresAnswer:
@@ -44,7 +44,7 @@ class Scorers:
         request = {
             "path": str(path),
             "metrics": chosen_metrics(metrics),
-            "limit_bytes": int(self._settings.scoring_limit_megabytes * MEGABYTE),
+            "limit_bytes": int(self._settings.scores_limit_megabytes * MEGABYTE),
         }
         try:
             process = self._slots.get(timeout=QUEUE_SECONDS)
@@ -71,7 +71,7 @@ class Scorers:
     def _start(self) -> subprocess.Popen[str]:
         threads = str(self._settings.threads or os.cpu_count() or 1)
         return subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "app.scorer", str(self._settings.scoring_memory_megabytes)],
+            [sys.executable, "-m", "app.scorer", str(self._settings.scores_memory_megabytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
@@ -83,7 +83,7 @@ class Scorers:
         assert process.stdout is not None  # noqa: S101
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
-        limit = self._settings.scoring_limit_seconds
+        limit = self._settings.scores_limit_seconds
         readable, _, _ = select.select([process.stdout], [], [], limit)
         if not readable:
             raise TooLarge(f"the metrics took over {limit:g} s, the limit; send fewer samples or fewer metrics")

@@ -232,7 +232,7 @@ def evidence(tmp_path: Path) -> Path:
 
 
 def test_computation_over_the_time_limit_ends_and_the_next_one_works(evidence: Path, tmp_path: Path) -> None:
-    scorers = Scorers(Settings(scoring_limit_seconds=1.5, threads=1))
+    scorers = Scorers(Settings(scores_limit_seconds=1.5, threads=1))
     small = tmp_path / "small.npz"
     small.write_bytes(npz(**ARRAYS))
     try:
@@ -243,15 +243,15 @@ def test_computation_over_the_time_limit_ends_and_the_next_one_works(evidence: P
         assert time.monotonic() - began < 5
         with pytest.raises(TooLarge):
             # Its process was killed: the next one has to import everything first.
-            Scorers(Settings(scoring_limit_seconds=0.001)).compute(small, ["logme"])
-        scorers._settings = Settings(scoring_limit_seconds=30)
+            Scorers(Settings(scores_limit_seconds=0.001)).compute(small, ["logme"])
+        scorers._settings = Settings(scores_limit_seconds=30)
         assert scorers.compute(small, ["logme"]).samples == 60
     finally:
         scorers.close()
 
 
 def test_computation_over_the_memory_limit_is_refused(evidence: Path) -> None:
-    scorers = Scorers(Settings(scoring_memory_megabytes=260, threads=1))
+    scorers = Scorers(Settings(scores_memory_megabytes=260, threads=1))
     try:
         (score,) = scorers.compute(evidence, ["parc"]).scores
         assert score.problem is not None
@@ -263,7 +263,7 @@ def test_computation_over_the_memory_limit_is_refused(evidence: Path) -> None:
 def test_two_at_a_time_wait_for_one_another(tmp_path: Path) -> None:
     small = tmp_path / "small.npz"
     small.write_bytes(npz(**ARRAYS))
-    scorers = Scorers(Settings(scoring_processes=1))
+    scorers = Scorers(Settings(scores_processes=1))
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(scorers.compute(small, ["tmi"]))) for _ in range(4)]
     for thread in threads:
