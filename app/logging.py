@@ -36,6 +36,9 @@ def configure(settings: Settings) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
+    for name in ("alembic", "dbos"):
+        # A line for each of a hundred migrations would hide what a user has to read.
+        logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
     # One line a request is written by our own middleware, with the request's id.
     logging.getLogger("uvicorn.access").disabled = True
     structlog.configure(
