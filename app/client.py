@@ -11,7 +11,7 @@ from rich.table import Table
 FINAL = {"succeeded", "failed", "cancelled"}
 POLLING_SECONDS = 0.5
 COUNTED_STAGES = {"decode", "forward"}
-NARROWEST = 120
+NARROWEST = 132
 STAGES = {"queued": "waits", "extracting": "forward pass", "scoring": "scoring", "succeeded": "done"}
 
 
@@ -125,11 +125,9 @@ def show(client: Client, ranking: dict[str, Any], console: Console | None = None
         f"{sample.get('images_of_data_set', '?')} images, {sample.get('classes', '?')} classes"
     )
     table.add_column("model", no_wrap=True)
-    table.add_column("consensus\nrank", justify="right")
-    for name in names:
-        table.add_column(f"{name}\n(rank)", justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right")
-    table.add_column("images/s", justify="right")
+    titles = [name.replace("_", "\n", 1) + "\n(rank)" for name in names]
+    for heading in ("consensus\nrank", *titles, "seconds", "images/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in results["models"]:
         cells = [_cell(row["scores"].get(name)) for name in names]
         seconds = sum((row["seconds"] or {}).values())

@@ -224,7 +224,7 @@ def _classes_in(state: Mapping[str, Tensor], architecture: str) -> int:
 
 def _translated(error: Exception, spec: Mapping[str, Any]) -> Problem:
     """The loader's error as ours: out of reach, or not sound."""
-    import httpx
+    import httpx2
     from huggingface_hub import errors
 
     name = spec.get("name") or spec.get("path")
@@ -234,7 +234,7 @@ def _translated(error: Exception, spec: Mapping[str, Any]) -> Problem:
         return ModelRefused(f"the hub has no {name}, or not that revision: {_first_line(error)}")
     unreachable = (
         errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError,
-        httpx.HTTPError, urllib.error.URLError, ConnectionError, TimeoutError,
+        httpx2.HTTPError, urllib.error.URLError, ConnectionError, TimeoutError,
     )  # fmt: skip
     chain: BaseException | None = error
     while chain is not None:

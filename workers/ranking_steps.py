@@ -225,6 +225,16 @@ def is_over(runtime: Runtime, ranking_id: str) -> bool:
     return state is None or state.is_final
 
 
+def _name_in_log(runtime: Runtime, ranking_id: str, **more: str) -> None:
+    """Have the lines of this step name the ranking, and the request that submitted it."""
+    with runtime.database.reading() as session:
+        ranking = Rankings(session).get(ranking_id)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(
+        ranking=ranking_id, request_id=None if ranking is None else ranking.request_id, **more
+    )
+
+
 def extract_evidence(ranking_id: str, model_id: str) -> bool:
     """Run the model once over each sample that it needs and keep what the chosen metrics use.
 
@@ -232,7 +242,7 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
         Whether the evidence is there. If not, the model's row says why.
     """
     runtime = current()
-    structlog.contextvars.bind_contextvars(ranking=ranking_id, model=model_id)
+    _name_in_log(runtime, ranking_id, model=model_id)
     if is_over(runtime, ranking_id):
         return False
     with runtime.database.transaction() as session:
@@ -328,7 +338,7 @@ def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: l
 def compute_scores(ranking_id: str, model_id: str) -> bool:
     """Compute the scores of one model that nobody has computed yet. Metrics without a value say why, in their row."""
     runtime = current()
-    structlog.contextvars.bind_contextvars(ranking=ranking_id, model=model_id)
+    _name_in_log(runtime, ranking_id, model=model_id)
     if is_over(runtime, ranking_id):
         return False
     with runtime.database.transaction() as session:
@@ -375,6 +385,7 @@ def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "interna
 def conclude(ranking_id: str) -> str:
     """Ranks, consensus and ensembles of all models that have scores; then the ranking is over."""
     runtime = current()
+    _name_in_log(runtime, ranking_id)
     with runtime.database.reading() as session:
         rankings = Rankings(session)
         ranking = rankings.get(ranking_id)
@@ -394,7 +405,7 @@ def conclude(ranking_id: str) -> str:
         values = {"problem": failure("extraction-problem", "no model gave a result; each model's row says why")}
     with runtime.database.transaction() as session:
         Rankings(session).move(ranking_id, state, **values)
-    log.info("ranking ended", ranking=ranking_id, state=state.value)
+    log.info("ranking ended", state=state.value)
     return state.value
 
 
