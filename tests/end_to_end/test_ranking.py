@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,12 @@ def test_a_sample_is_stratified_and_recorded(service: Service, ranking: dict[str
     asked = {"target": "shapes", "models": ["resnet"], "metrics": ["tmi"], "sample": {"max_samples": 20, "seed": 3}}
     target = service.until_final(service.call("POST", "/v1/rankings", asked))["target"]
     assert (target["sample"]["images"], target["sample"]["smallest_class"], target["sample"]["seed"]) == (20, 5, 3)
+
+
+def test_the_workers_lines_name_the_request_that_asked(service: Service, ranking: dict[str, Any]) -> None:
+    logs = (path.read_text() for path in service.settings.home.parent.glob("serve-*.log"))
+    lines = [line for log in logs for line in log.splitlines()]
+    (ended,) = (line for line in lines if "ranking ended" in line and ranking["id"] in line)
+    named = re.search(r"request_id=req_\w+", ended)
+    assert named is not None
+    assert any("method=POST path=/v1/rankings" in line and named[0] in line for line in lines)
