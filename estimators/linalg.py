@@ -16,7 +16,13 @@ def cholesky(matrix: Array) -> Array | None:
     """The lower factor of a symmetric positive definite matrix, or None if it is not one."""
     xp = array_namespace(matrix)
     try:
-        factor = xp.linalg.cholesky(matrix)
+        if is_numpy_array(matrix):
+            from scipy.linalg import cholesky as factorise
+
+            # The transpose is the same matrix in the order of columns, which LAPACK takes without a copy.
+            factor = factorise(matrix.T, lower=True, check_finite=False)
+        else:
+            factor = xp.linalg.cholesky(matrix)
     # torch's error is a RuntimeError, NumPy's a ValueError.
     except (np.linalg.LinAlgError, RuntimeError):
         return None
@@ -59,14 +65,8 @@ def principal_axes(centred: Array, count: int | None = None) -> tuple[Array, Arr
     gram = centred @ transposed if wide else transposed @ centred
     size = gram.shape[0]
     count = size if count is None else min(count, size)
-    if is_numpy_array(gram):
-        from scipy.linalg import eigh
-
-        subset = None if count == size else (size - count, size - 1)
-        values, vectors = eigh(gram, subset_by_index=subset, check_finite=False, overwrite_a=True)
-    else:
-        values, vectors = xp.linalg.eigh(gram)
-        values, vectors = values[size - count :], vectors[:, size - count :]
+    values, vectors = xp.linalg.eigh(gram)
+    values, vectors = values[size - count :], vectors[:, size - count :]
     if not bool(values[-1] > 0):
         raise CannotBeComputed("all samples have the same features")
     kept = values > rank_tolerance(centred.shape, centred.dtype) * values[-1]

@@ -6,7 +6,6 @@ import numpy as np
 
 TOLERANCE = 1e-3
 ITERATIONS = 100
-THREADED_WORK = 20_000_000
 SMALLEST_REGULARISATION = 1e-6
 # A responsibility below the first, or a log-density so far below the best as the second, is nil in double precision.
 NIL_RESPONSIBILITY = 1e-18
@@ -39,10 +38,10 @@ def fit_responsibilities(rows: np.ndarray, components: int, *, seed: int) -> Mix
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    # Thousands of small products lose more by waking threads than they gain.
-    with threadpool_limits(1 if rows.size * components < THREADED_WORK else None):
-        start = KMeans(components, n_init=1, random_state=np.random.RandomState(seed)).fit(rows).labels_
-        regularisation = SMALLEST_REGULARISATION
+    start = KMeans(components, n_init=1, random_state=np.random.RandomState(seed)).fit(rows).labels_
+    regularisation = SMALLEST_REGULARISATION
+    # Thousands of small products lose far more by waking threads than they gain.
+    with threadpool_limits(1):
         while True:
             try:
                 return _maximise(rows, np.eye(components)[start], regularisation)
