@@ -27,9 +27,7 @@ def service(new_sqlite: NewDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "site" / "sitecustomize.py").write_text(ABSENT)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     (tmp_path / "weights").mkdir()
-    settings = Settings(
-        home=tmp_path / "home", database_url=new_sqlite(), model_roots=(tmp_path / "weights",), **FAST
-    )
+    settings = Settings(home=tmp_path / "home", database_url=new_sqlite(), model_roots=(tmp_path / "weights",), **FAST)
     with running(settings, "--no-worker") as service:
         yield service
 
