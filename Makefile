@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Threads that wait by spinning take the cores from the processes beside them.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo test lint bench serve format openapi
 
