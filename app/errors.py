@@ -1,7 +1,7 @@
 """One tree of errors. Each knows its HTTP status and its problem type (RFC 9457); raise them anywhere below a route."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ForerankError(Exception):
@@ -116,6 +116,11 @@ class Invalid(ForerankError):
     status = 422
     code = "invalid"
     title = "The request is not valid"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> Self:
+        """The error of one place in the request."""
+        return cls(detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
 class TooManyRequests(ForerankError):

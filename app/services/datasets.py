@@ -58,28 +58,24 @@ def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
         name = body.location.removeprefix(BUILTIN)
         if name not in BUILTIN_NAMES:
             known = ", ".join(BUILTIN + known for known in BUILTIN_NAMES)
-            raise _invalid("/location", f"there is no {body.location}; there is: {known}")
+            raise Invalid.at("/location", f"there is no {body.location}; there is: {known}")
         if body.manifest is not None or body.split is not None:
-            raise _invalid("/manifest", "a built-in data set has no manifest and no split")
+            raise Invalid.at("/manifest", "a built-in data set has no manifest and no split")
         return {"kind": "builtin", "name": name}
     try:
         path = under_roots(body.location, settings.data_roots, setting="FORERANK_DATA_ROOTS")
     except OutsideRoots as error:
-        raise _invalid("/location", str(error)) from error
+        raise Invalid.at("/location", str(error)) from error
     if not path.is_dir():
-        raise _invalid("/location", f"{path} is not a folder; give a folder with one sub-folder of images a class")
+        raise Invalid.at("/location", f"{path} is not a folder; give a folder with one sub-folder of images a class")
     if body.manifest is None:
         if body.split is not None:
-            raise _invalid("/split", "a split needs a `manifest` that names it")
+            raise Invalid.at("/split", "a split needs a `manifest` that names it")
         return {"kind": "folder", "path": str(path)}
     manifest = Path(body.manifest)
     if manifest.is_absolute() or ".." in manifest.parts or not (path / manifest).is_file():
-        raise _invalid("/manifest", f"there is no file {body.manifest} in {path}")
+        raise Invalid.at("/manifest", f"there is no file {body.manifest} in {path}")
     return {"kind": "manifest", "path": str(path), "manifest": body.manifest, "split": body.split}
-
-
-def _invalid(pointer: str, detail: str) -> Invalid:
-    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
 def location(row: Dataset) -> str:

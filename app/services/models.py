@@ -55,7 +55,7 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, 
     if reference.startswith("hf-hub:"):
         match = HUB_NAME.fullmatch(reference.removeprefix("hf-hub:"))
         if match is None:
-            raise _invalid(
+            raise Invalid.at(
                 "/model", f"{reference!r} is not of the form hf-hub:owner/name or hf-hub:owner/name@revision"
             )
         return {"kind": "hf-hub", "name": match["name"], "revision": match["revision"]}
@@ -63,7 +63,7 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, 
         path = _local(settings, "/model", reference.removeprefix("local-dir:"), folder=True)
         return {"kind": "local-dir", "path": path}
     if not TIMM_NAME.fullmatch(reference):
-        raise _invalid(
+        raise Invalid.at(
             "/model",
             f"{reference!r} is not a timm name such as resnet50.a1_in1k; other places are written hf-hub:owner/name or "
             "local-dir:PATH",
@@ -72,7 +72,7 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, 
     if not catalogue.is_empty() and not catalogue.has(reference):
         near = [row.name for row in catalogue.search(reference.split(".")[0], limit=5, after=None)][:5]
         advice = f"; near it are {', '.join(near)}" if near else "; GET /v1/catalogue searches all names"
-        raise _invalid("/model", f"timm has no pre-trained weights named {reference!r}{advice}")
+        raise Invalid.at("/model", f"timm has no pre-trained weights named {reference!r}{advice}")
     return {"kind": "timm", "name": reference}
 
 
@@ -80,14 +80,10 @@ def _local(settings: Settings, pointer: str, path: str, *, folder: bool) -> str:
     try:
         resolved = under_roots(path, (*settings.model_roots, settings.zoo_folder), setting="FORERANK_MODEL_ROOTS")
     except OutsideRoots as error:
-        raise _invalid(pointer, str(error)) from error
+        raise Invalid.at(pointer, str(error)) from error
     if not (resolved.is_dir() if folder else resolved.is_file()):
-        raise _invalid(pointer, f"{resolved} is not a {'folder' if folder else 'file'}")
+        raise Invalid.at(pointer, f"{resolved} is not a {'folder' if folder else 'file'}")
     return str(resolved)
-
-
-def _invalid(pointer: str, detail: str) -> Invalid:
-    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
 def get(session: Session, caller: Caller, reference: str) -> Model:

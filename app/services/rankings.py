@@ -37,7 +37,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
     """Check the whole question, then store it and enqueue its job in one transaction."""
     target = _usable_dataset(session, caller, body.target, "/target")
     if target.class_counts is not None and len(target.class_counts) < MINIMUM_CLASSES:
-        raise _invalid("/target", f"{target.name!r} has one class only; a ranking needs at least {MINIMUM_CLASSES}")
+        raise Invalid.at("/target", f"{target.name!r} has one class only; a ranking needs at least {MINIMUM_CLASSES}")
     models = _pool(session, caller, body)
     metrics = chosen_metrics(body.metrics)
     _check_sizes(body, len(models))
@@ -80,9 +80,9 @@ def _usable_dataset(session: Session, caller: Caller, reference: str, pointer: s
     try:
         dataset = dataset_rules.get(session, caller, reference)
     except NotFound as error:
-        raise _invalid(pointer, error.detail) from error
+        raise Invalid.at(pointer, error.detail) from error
     if dataset.state is ResourceState.FAILED:
-        raise _invalid(pointer, f"the inspection of {dataset.name!r} failed; GET /v1/datasets/{dataset.id} says why")
+        raise Invalid.at(pointer, f"the inspection of {dataset.name!r} failed; GET /v1/datasets/{dataset.id} says why")
     return dataset
 
 
@@ -91,12 +91,12 @@ def _pool(session: Session, caller: Caller, body: RankingCreate) -> list[Model]:
         try:
             zoo = model_rules.get_zoo(session, caller, body.zoo)
         except NotFound as error:
-            raise _invalid("/zoo", error.detail) from error
+            raise Invalid.at("/zoo", error.detail) from error
         models = model_rules.zoo_models(session, caller, zoo)
     else:
         models = model_rules.resolve(session, caller, body.models or [])
     if all(model.state is ResourceState.FAILED for model in models):
-        raise _invalid("/zoo" if body.zoo else "/models", "none of the models can be used; GET /v1/models says why")
+        raise Invalid.at("/zoo" if body.zoo else "/models", "none of the models can be used; GET /v1/models says why")
     return models
 
 
@@ -132,7 +132,7 @@ def chosen_metrics(metrics: Sequence[str | MetricChoice]) -> list[dict[str, Any]
 def _check_sizes(body: RankingCreate, models: int) -> None:
     for index, choice in enumerate(body.ensembles):
         if choice.size > models:
-            raise _invalid(
+            raise Invalid.at(
                 f"/ensembles/{index}/size", f"a team of {choice.size} needs as many models; there are {models}"
             )
 
@@ -144,9 +144,9 @@ def _teams(models: list[Model], body: RankingCreate) -> list[list[str]]:
         members = [by_name.get(reference) for reference in team]
         unknown = [reference for reference, member in zip(team, members, strict=True) if member is None]
         if unknown:
-            raise _invalid(f"/teams/{index}", f"not among the models of this ranking: {', '.join(unknown)}")
+            raise Invalid.at(f"/teams/{index}", f"not among the models of this ranking: {', '.join(unknown)}")
         if len(set(members)) < len(members):
-            raise _invalid(f"/teams/{index}", "a model stands twice in the team")
+            raise Invalid.at(f"/teams/{index}", "a model stands twice in the team")
         teams.append([member for member in members if member is not None])
     return teams
 
@@ -156,10 +156,6 @@ def _sources(session: Session, caller: Caller, models: list[Model]) -> dict[str,
     datasets = Datasets(session)
     samples = {name: datasets.source_sample(caller, name) for name in {m.source_dataset for m in models} if name}
     return {name: sample.id for name, sample in samples.items() if sample is not None}
-
-
-def _invalid(pointer: str, detail: str) -> Invalid:
-    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
 def get(session: Session, caller: Caller, reference: str) -> Ranking:
@@ -210,7 +206,7 @@ def value_teams(
         unknown = [name for name in members if name not in pool.names]
         if unknown or len(set(members)) < len(members):
             wrong = ", ".join(unknown) or "a model stands twice"
-            raise _invalid(f"/teams/{index}", f"not different models of this pool: {wrong}")
+            raise Invalid.at(f"/teams/{index}", f"not different models of this pool: {wrong}")
         answers.append(
             {"request": {"team": members}} | attempt(partial(score_team, pool, members, **reading(body.model_dump())))
         )

@@ -103,7 +103,9 @@ def register(
         Conflict: the caller has a data set of that name.
     """
     if manifest is not None and body.manifest is not None:
-        raise _wrong("/manifest", "send the manifest as a file, or name the file in the archive that is it, not both")
+        raise Invalid.at(
+            "/manifest", "send the manifest as a file, or name the one in the archive, not both"
+        )
     unpacked = upload.folder / "unpacked"
     unpacked.mkdir()
     limits = Limits(
@@ -114,7 +116,7 @@ def register(
     try:
         unpack(archive, unpacked, limits=limits)
     except Invalid as error:
-        raise _wrong("/file", error.detail) from error
+        raise Invalid.at("/file", error.detail) from error
     archive.unlink()
     root = _root(unpacked)
     manifest_name = _place_manifest(root, body, manifest)
@@ -152,13 +154,17 @@ def _root(unpacked: Path) -> Path:
 def _check_class_folders(root: Path) -> None:
     classes = [entry for entry in root.iterdir() if entry.is_dir() and any(entry.iterdir())]
     if not classes:
-        raise _wrong("/file", "the archive has no class folders: it needs one folder of images a class, or a manifest")
+        raise Invalid.at(
+            "/file", "the archive has no class folders: it needs one a class, or a manifest"
+        )
 
 
 def _place_manifest(root: Path, body: DatasetUpload, manifest: Path | None) -> str | None:
     if manifest is not None:
         if (root / MANIFEST).exists():
-            raise _wrong("/manifest", f"the archive holds {MANIFEST} already; name it as the text `manifest` instead")
+            raise Invalid.at(
+                "/manifest", f"the archive holds {MANIFEST} already; name it as `manifest` instead"
+            )
         name = MANIFEST
         _check_columns(manifest, body.split)
         manifest.replace(root / name)
@@ -166,11 +172,11 @@ def _place_manifest(root: Path, body: DatasetUpload, manifest: Path | None) -> s
     if body.manifest is not None:
         path = safe_path(body.manifest)
         if path is None or not (root / path).is_file():
-            raise _wrong("/manifest", f"the archive holds no file {body.manifest}")
+            raise Invalid.at("/manifest", f"the archive holds no file {body.manifest}")
         _check_columns(root / path, body.split)
         return str(path)
     if body.split is not None:
-        raise _wrong("/split", "a split needs a `manifest` that names it")
+        raise Invalid.at("/split", "a split needs a `manifest` that names it")
     return None
 
 
@@ -180,9 +186,9 @@ def _check_columns(manifest: Path, split: str | None) -> None:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             columns = next(csv.reader([file.readline(64_000)]), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _wrong("/manifest", "the manifest is not a CSV file in UTF-8") from error
+        raise Invalid.at("/manifest", "the manifest is not a CSV file in UTF-8") from error
     if missing := sorted(needed - set(columns)):
-        raise _wrong("/manifest", f"the manifest's first line does not name the columns {', '.join(missing)}")
+        raise Invalid.at("/manifest", f"the manifest's first line does not name the columns {', '.join(missing)}")
 
 
 def _name_of(file_name: str) -> str:
@@ -192,7 +198,3 @@ def _name_of(file_name: str) -> str:
     for suffix in (".zip", ".tar.gz", ".tgz", ".tar"):
         name = name.removesuffix(suffix)
     return name.strip()[:200].strip()
-
-
-def _wrong(pointer: str, detail: str) -> Invalid:
-    return Invalid(detail, errors=[{"pointer": pointer, "detail": detail}])
