@@ -61,11 +61,13 @@ def register_queues(settings: Settings) -> None:
         )
 
 
-def publish_catalogue(extractor: ExtractorProcess, database: Database) -> None:
+def publish_catalogue(extractor: ExtractorProcess, database: Database, stop: threading.Event) -> None:
     """Tell the API which models this worker's timm can build; also warms the extractor up."""
     try:
         models = raise_problem(extractor.call("publish_catalogue", {}))["models"]
     except Problem as problem:
+        if stop.is_set():
+            return
         log.warning("the catalogue was not published", code=problem.code, detail=problem.detail)
         return
     rows = [
@@ -110,7 +112,9 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     _stop_with_parent(stop)
-    threading.Thread(target=publish_catalogue, args=(parts.extractor, database), name="catalogue", daemon=True).start()
+    threading.Thread(
+        target=publish_catalogue, args=(parts.extractor, database, stop), name="catalogue", daemon=True
+    ).start()
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
     stop.wait()
     log.info("worker stops", executor=executor)
