@@ -13,7 +13,8 @@ and what they have in common cancels. Three methods, whichever is honest and aff
   adds up the shares of the samples drawn. Exact for accuracies; for TMI the neighbours' distances are held fixed, for
   discriminants the fit, for the regularised H-score the shrinkage; for LogME and the H-score the share is the
   derivative of the score by the sample's weight (the infinitesimal jackknife).
-- ``subsample``: the metric is computed again on parts drawn without replacement, class by class. A share f of the
+- ``subsample``: the metric is computed again on parts drawn without replacement, class by class (GBC and NCTI with their
+  principal components held fixed). A share f of the
   samples scatters sqrt((1 - f)/f) times as much as a bootstrap does, for which the deviations are corrected.
 
 All are centred on the score itself, which removes the bias that a resample has by holding fewer distinct samples.
@@ -32,18 +33,29 @@ from array_api_compat import array_namespace
 from estimators.baselines import neighbor_score_and_shares, probe_score_and_shares
 from estimators.catalog import METRICS, Evidence
 from estimators.hscore import sample_gradients as h_score_gradients
+from estimators.linalg import project
 from estimators.logme import sample_gradients as logme_gradients
+from estimators.ncti import COMPONENTS
 from estimators.nleep import score_and_responsibilities
 from estimators.ped import describe, move
 from estimators.score import CannotBeComputed, Score
 from estimators.sfda import lda_and_shares, sfda_and_shares
 from estimators.tmi import score_and_shares as tmi_and_shares
-from estimators.validation import Array, check_labels, check_number, check_probabilities, from_numpy, to_numpy
+from estimators.validation import (
+    Array,
+    check_features,
+    check_labels,
+    check_number,
+    check_probabilities,
+    from_numpy,
+    to_numpy,
+)
 
 BOOTSTRAP_RESAMPLES = 200
 SUBSAMPLES = 20
 SHARE = 0.8
 # PARC averages over pairs, so that a part of this size is of the same kind as the whole.
+PROJECTED = METRICS["gbc"].parameters["components"].default
 LARGEST_PARTS = {"parc": 1000}
 BLOCK_NUMBERS = 20_000_000
 
@@ -176,6 +188,10 @@ def _subsampled(
 ) -> np.ndarray:
     share = min(SHARE, LARGEST_PARTS.get(name, len(codes)) / len(codes))
     labels = np.asarray(to_numpy(evidence.labels))
+    kept = parameters.get("components", PROJECTED) if name == "gbc" else COMPONENTS if name == "ncti" else None
+    if kept is not None:
+        features = check_features(evidence.features)
+        evidence = replace(evidence, features=project(features, kept) if kept < features.shape[1] else features)
     values, taken = [], 0.0
     for part in subsamples(codes, resamples, share, seed=seed):
         taken = len(part) / len(codes)

@@ -103,9 +103,7 @@ def register(
         Conflict: the caller has a data set of that name.
     """
     if manifest is not None and body.manifest is not None:
-        raise Invalid.at(
-            "/manifest", "send the manifest as a file, or name the one in the archive, not both"
-        )
+        raise Invalid.at("/manifest", "send the manifest as a file, or name the one in the archive, not both")
     unpacked = upload.folder / "unpacked"
     unpacked.mkdir()
     limits = Limits(
@@ -154,17 +152,13 @@ def _root(unpacked: Path) -> Path:
 def _check_class_folders(root: Path) -> None:
     classes = [entry for entry in root.iterdir() if entry.is_dir() and any(entry.iterdir())]
     if not classes:
-        raise Invalid.at(
-            "/file", "the archive has no class folders: it needs one a class, or a manifest"
-        )
+        raise Invalid.at("/file", "the archive has no class folders: it needs one a class, or a manifest")
 
 
 def _place_manifest(root: Path, body: DatasetUpload, manifest: Path | None) -> str | None:
     if manifest is not None:
         if (root / MANIFEST).exists():
-            raise Invalid.at(
-                "/manifest", f"the archive holds {MANIFEST} already; name it as `manifest` instead"
-            )
+            raise Invalid.at("/manifest", f"the archive holds {MANIFEST} already; name it as `manifest` instead")
         name = MANIFEST
         _check_columns(manifest, body.split)
         manifest.replace(root / name)
