@@ -3,7 +3,7 @@
 from array_api_compat import array_namespace, device
 
 from estimators.classes import ByClass, class_deviations
-from estimators.linalg import SMALLEST_PIVOT, cholesky, rank_tolerance, solve_factored
+from estimators.linalg import SMALLEST_PIVOT, cholesky, rank_tolerance, solve_factored, symmetric_eigen
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features
 
@@ -80,7 +80,7 @@ def explained_variation(grouped: ByClass, centres: Array, mean: Array) -> tuple[
     if factor is not None and bool(xp.min(xp.linalg.diagonal(factor)) ** 2 > SMALLEST_PIVOT):
         solved = solve_factored(factor, xp.matrix_transpose(between))
         return float(xp.sum(xp.matrix_transpose(between) * solved)), int(scales.shape[0])
-    eigenvalues, vectors = xp.linalg.eigh(scatter)
+    eigenvalues, vectors = symmetric_eigen(scatter)
     kept = eigenvalues > rank_tolerance(grouped.rows.shape, scatter.dtype) * eigenvalues[-1]
     rotated = (between @ vectors[:, kept]) ** 2 / eigenvalues[kept]
     return float(xp.sum(rotated)), int(rotated.shape[1])
@@ -95,7 +95,7 @@ def _explained_variation_of_few(grouped: ByClass, centres: Array, mean: Array) -
     if not bool(xp.any(varying)):
         raise CannotBeComputed("all samples have the same features")
     rows = rows[:, varying] / scales[varying]
-    eigenvalues, vectors = xp.linalg.eigh(rows @ xp.matrix_transpose(rows))
+    eigenvalues, vectors = symmetric_eigen(rows @ xp.matrix_transpose(rows))
     vectors = vectors[:, eigenvalues > rank_tolerance(rows.shape, rows.dtype) * eigenvalues[-1]]
     sums = xp.stack([xp.sum(vectors[part, :], axis=0) / (part.stop - part.start) ** 0.5 for part in grouped.slices()])
     return float(xp.sum(sums**2)), int(vectors.shape[1])

@@ -48,6 +48,22 @@ def log_determinant(matrix: Array) -> float:
     return float(xp.linalg.slogdet(matrix)[1])
 
 
+def symmetric_eigen(matrix: Array) -> tuple[Array, Array]:
+    """Eigenvalues in rising order, and eigenvectors in columns, of a symmetric matrix.
+
+    On the CPU in one thread: two gain a third on an idle machine and take seven times as long on a busy one.
+    """
+    xp = array_namespace(matrix)
+    if not is_numpy_array(matrix):
+        values, vectors = xp.linalg.eigh(matrix)
+        return values, vectors
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        values, vectors = xp.linalg.eigh(matrix)
+    return values, vectors
+
+
 def rank_tolerance(shape: tuple[int, ...], dtype: Any) -> float:
     """Eigenvalues of a Gram matrix below this share of the largest are rounding."""
     return max(shape) * float(np.finfo(np.float32 if "float32" in str(dtype) else np.float64).eps)
@@ -65,7 +81,7 @@ def principal_axes(centred: Array, count: int | None = None) -> tuple[Array, Arr
     gram = centred @ transposed if wide else transposed @ centred
     size = gram.shape[0]
     count = size if count is None else min(count, size)
-    values, vectors = xp.linalg.eigh(gram)
+    values, vectors = symmetric_eigen(gram)
     values, vectors = values[size - count :], vectors[:, size - count :]
     if not bool(values[-1] > 0):
         raise CannotBeComputed("all samples have the same features")

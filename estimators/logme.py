@@ -5,7 +5,7 @@ import math
 from array_api_compat import array_namespace, device
 
 from estimators.classes import label_slots
-from estimators.linalg import rank_tolerance
+from estimators.linalg import rank_tolerance, symmetric_eigen
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features, check_labels, check_targets
 
@@ -123,7 +123,7 @@ def _spectrum(features: Array, columns: Array) -> tuple[Array, Array, Array]:
     samples, dimensions = features.shape
     transposed = xp.matrix_transpose(features)
     wide = samples < dimensions
-    eigenvalues, vectors = xp.linalg.eigh(features @ transposed if wide else transposed @ features)
+    eigenvalues, vectors = symmetric_eigen(features @ transposed if wide else transposed @ features)
     kept = eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
     if not bool(eigenvalues[-1] > 0):
         raise CannotBeComputed("all features are zero")
@@ -174,7 +174,7 @@ def _author_spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
     # An all-zero column has σ = 0 exactly; a decomposition would leave rounding there.
     used = xp.any(features != 0, axis=0)
     transposed = transposed[used, :]
-    eigenvalues, vectors = xp.linalg.eigh(transposed @ xp.matrix_transpose(transposed))
+    eigenvalues, vectors = symmetric_eigen(transposed @ xp.matrix_transpose(transposed))
     eigenvalues = xp.abs(eigenvalues)
     kept = eigenvalues > 1e-20
     eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]

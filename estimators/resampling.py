@@ -13,9 +13,9 @@ and what they have in common cancels. Three methods, whichever is honest and aff
   adds up the shares of the samples drawn. Exact for accuracies; for TMI the neighbours' distances are held fixed, for
   discriminants the fit, for the regularised H-score the shrinkage; for LogME and the H-score the share is the
   derivative of the score by the sample's weight (the infinitesimal jackknife).
-- ``subsample``: the metric is computed again on parts drawn without replacement, class by class (GBC and NCTI with their
-  principal components held fixed). A share f of the
-  samples scatters sqrt((1 - f)/f) times as much as a bootstrap does, for which the deviations are corrected.
+- ``subsample``: the metric is computed again on parts drawn without replacement, class by class (GBC and NCTI with
+  their principal components held fixed). A share f of the samples scatters sqrt((1 - f)/f) times as much as a bootstrap does, for
+  which the deviations are corrected.
 
 All are centred on the score itself, which removes the bias that a resample has by holding fewer distinct samples.
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 6, 11, 22; Politis, Romano, Wolf, "Subsampling",
@@ -54,8 +54,8 @@ from estimators.validation import (
 BOOTSTRAP_RESAMPLES = 200
 SUBSAMPLES = 20
 SHARE = 0.8
-# PARC averages over pairs, so that a part of this size is of the same kind as the whole.
 PROJECTED = METRICS["gbc"].parameters["components"].default
+# PARC averages over pairs, so that a part of this size is of the same kind as the whole.
 LARGEST_PARTS = {"parc": 1000}
 BLOCK_NUMBERS = 20_000_000
 
