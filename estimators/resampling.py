@@ -14,8 +14,8 @@ and what they have in common cancels. Three methods, whichever is honest and aff
   discriminants the fit, for the regularised H-score the shrinkage; for LogME and the H-score the share is the
   derivative of the score by the sample's weight (the infinitesimal jackknife).
 - ``subsample``: the metric is computed again on parts drawn without replacement, class by class (GBC and NCTI with
-  their principal components held fixed). A share f of the samples scatters sqrt((1 - f)/f) times as much as a bootstrap does, for
-  which the deviations are corrected.
+  their principal components held fixed). A share f of the samples scatters sqrt((1 - f)/f) times as much as a
+  bootstrap does, for which the deviations are corrected.
 
 All are centred on the score itself, which removes the bias that a resample has by holding fewer distinct samples.
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 6, 11, 22; Politis, Romano, Wolf, "Subsampling",
