@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from estimators.etran import min_max
 from estimators.linalg import principal_axes
@@ -42,8 +43,8 @@ def ncti(*, features: Array, labels: Array, compat: str | None = None) -> Score:
     codes, classes = check_labels(labels, length=features.shape[0])
     if not 2 <= len(classes) < features.shape[0]:
         raise CannotBeComputed("a discriminant needs at least two classes and more samples than classes")
-    from array_api_compat import array_namespace
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from threadpoolctl import threadpool_limits
 
     xp = array_namespace(features)
     centred = features - xp.mean(features, axis=0)
@@ -54,9 +55,11 @@ def ncti(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         discriminant = LinearDiscriminantAnalysis(solver="svd")
     else:
         discriminant = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
-    spread = discriminant.fit_transform(projected, codes)
-    posteriors = discriminant.predict_proba(projected)
-    norms = [np.linalg.norm(posteriors[codes == c], ord="nuc") for c in range(len(classes))]
+    # Many small decompositions lose more by waking threads than they gain.
+    with threadpool_limits(1):
+        spread = discriminant.fit_transform(projected, codes)
+        posteriors = discriminant.predict_proba(projected)
+        norms = [np.linalg.norm(posteriors[codes == c], ord="nuc") for c in range(len(classes))]
     confidence = float(np.mean(posteriors[np.arange(len(codes)), codes]))
     return Score(
         confidence,
