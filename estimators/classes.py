@@ -88,6 +88,14 @@ def class_deviations(features: Array, labels: Array) -> tuple[ByClass, Array]:
     return grouped, centres - (counts @ centres) / features.shape[0]
 
 
+def centred_by_class(features: Array, labels: Array) -> ByClass:
+    """Checked features (N, D) by class, each row less the mean of all."""
+    grouped = by_class(features, labels)
+    # The sorted rows are a copy of ours.
+    grouped.rows[...] -= array_namespace(features).mean(features, axis=0)
+    return grouped
+
+
 def label_slots(classes: tuple[object, ...]) -> int:
     """How many classes a program sees that counts from 0 to the largest integer label, gaps included."""
     integers = [label for label in classes if isinstance(label, int) and label >= 0]

@@ -2,8 +2,8 @@
 
 from array_api_compat import array_namespace, device
 
-from estimators.classes import ByClass, class_deviations
-from estimators.linalg import SMALLEST_PIVOT, cholesky, rank_tolerance, solve_factored, symmetric_eigen
+from estimators.classes import ByClass, centred_by_class
+from estimators.linalg import SMALLEST_PIVOT, cholesky, mixed_with_identity, rank_tolerance, solve_factored
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features
 
@@ -32,10 +32,9 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
     """
     check_compat(compat)
     features = check_features(features, minimum_samples=2)
-    xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped, centres = class_deviations(features, labels)
-    value, rank = explained_variation(grouped, centres, xp.mean(features, axis=0))
+    grouped = centred_by_class(features, labels)
+    value, rank = explained_variation(grouped, array_namespace(features).mean(features, axis=0))
     warnings = []
     if rank >= samples - 1:
         warnings.append(
@@ -49,53 +48,43 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
     )
 
 
-def total_scatter(grouped: ByClass, centres: Array) -> tuple[Array, Array]:
-    """S (D, D) and M (C, D), from deviations and class means."""
-    xp = array_namespace(centres)
-    counts = xp.asarray(grouped.counts, dtype=centres.dtype, device=device(centres))
-    between = centres * xp.sqrt(counts)[:, None]
-    scatter = xp.matrix_transpose(grouped.rows) @ grouped.rows
-    scatter += xp.matrix_transpose(between) @ between
-    return scatter, between
+def scatter_and_between(grouped: ByClass) -> tuple[Array, Array]:
+    """S (D, D) and M (C, D) of centred rows."""
+    xp = array_namespace(grouped.rows)
+    counts = xp.asarray(grouped.counts, dtype=grouped.rows.dtype, device=device(grouped.rows))
+    return xp.matrix_transpose(grouped.rows) @ grouped.rows, grouped.means() * xp.sqrt(counts)[:, None]
 
 
-def explained_variation(grouped: ByClass, centres: Array, mean: Array) -> tuple[float, int]:
-    """tr(M S^+ M^T) and the rank of S."""
-    xp = array_namespace(centres)
+def explained_variation(grouped: ByClass, mean: Array) -> tuple[float, int]:
+    """tr(M S^+ M^T) and the rank of S, of centred rows, from which ``mean`` (D,) was taken away."""
+    xp = array_namespace(mean)
     samples, dimensions = grouped.rows.shape
-    if samples - 1 <= dimensions:
-        return _explained_variation_of_few(grouped, centres, mean)
-    scatter, between = total_scatter(grouped, centres)
-    scales = xp.sqrt(xp.linalg.diagonal(scatter))
+    scales = xp.sqrt(xp.sum(grouped.rows**2, axis=0))
     varying = scales > ROUNDING * samples**0.5 * xp.abs(mean)
     if not bool(xp.any(varying)):
         raise CannotBeComputed("all samples have the same features")
+    if samples - 1 <= dimensions:
+        return _explained_variation_of_few(grouped, varying, scales)
+    scatter, between = scatter_and_between(grouped)
     if not bool(xp.all(varying)):
         scatter, between, scales = scatter[varying, :][:, varying], between[:, varying], scales[varying]
-    # Correlations, not covariances: the trace is the same, and columns of unlike size lose no digits.
-    scatter /= scales[:, None]
-    scatter /= scales[None, :]
-    between = between / scales
-    factor = cholesky(scatter)
-    if factor is not None and bool(xp.min(xp.linalg.diagonal(factor)) ** 2 > SMALLEST_PIVOT):
+    factor = cholesky(scatter, overwrite=True)
+    # Pivots of the correlations, that is, and not of the covariances: columns may be of unlike size.
+    if factor is not None and bool(xp.min(xp.linalg.diagonal(factor) / scales) ** 2 > SMALLEST_PIVOT):
         solved = solve_factored(factor, xp.matrix_transpose(between))
         return float(xp.sum(xp.matrix_transpose(between) * solved)), int(scales.shape[0])
-    eigenvalues, vectors = symmetric_eigen(scatter)
-    kept = eigenvalues > rank_tolerance(grouped.rows.shape, scatter.dtype) * eigenvalues[-1]
-    rotated = (between @ vectors[:, kept]) ** 2 / eigenvalues[kept]
+    rows = grouped.rows[:, varying] / scales
+    eigenvalues, vectors = xp.linalg.eigh(xp.matrix_transpose(rows) @ rows)
+    kept = eigenvalues > rank_tolerance(grouped.rows.shape, rows.dtype) * eigenvalues[-1]
+    rotated = ((between / scales) @ vectors[:, kept]) ** 2 / eigenvalues[kept]
     return float(xp.sum(rotated)), int(rotated.shape[1])
 
 
-def _explained_variation_of_few(grouped: ByClass, centres: Array, mean: Array) -> tuple[float, int]:
+def _explained_variation_of_few(grouped: ByClass, varying: Array, scales: Array) -> tuple[float, int]:
     """The same for N <= D + 1, from the eigenvectors u of X̃ X̃^T: Σ_c Σ_j (Σ_{i in c} u_ij)² / n_c."""
-    xp = array_namespace(centres)
-    rows = grouped.rows + grouped.spread(centres)
-    scales = xp.linalg.vector_norm(rows, axis=0)
-    varying = scales > ROUNDING * rows.shape[0] ** 0.5 * xp.abs(mean)
-    if not bool(xp.any(varying)):
-        raise CannotBeComputed("all samples have the same features")
-    rows = rows[:, varying] / scales[varying]
-    eigenvalues, vectors = symmetric_eigen(rows @ xp.matrix_transpose(rows))
+    xp = array_namespace(scales)
+    rows = grouped.rows[:, varying] / scales[varying]
+    eigenvalues, vectors = xp.linalg.eigh(rows @ xp.matrix_transpose(rows))
     vectors = vectors[:, eigenvalues > rank_tolerance(rows.shape, rows.dtype) * eigenvalues[-1]]
     sums = xp.stack([xp.sum(vectors[part, :], axis=0) / (part.stop - part.start) ** 0.5 for part in grouped.slices()])
     return float(xp.sum(sums**2)), int(vectors.shape[1])
@@ -110,26 +99,23 @@ def sample_gradients(features: Array, labels: Array, *, regularized: bool = Fals
     features = check_features(features, minimum_samples=2)
     xp = array_namespace(features)
     samples, dimensions = features.shape
-    grouped, centres = class_deviations(features, labels)
-    scatter, between = total_scatter(grouped, centres)
-    strength = 1.0
+    grouped = centred_by_class(features, labels)
+    centres = grouped.means()
+    scatter, between = scatter_and_between(grouped)
+    # A hair of the mean variance stands in for the pseudo-inverse where dimensions are dead or copied.
+    strength, share = 1.0, 1e-12
     if regularized:
-        shrinkage = ledoit_wolf(grouped, centres, scatter / samples)
-        strength = 1 - shrinkage
-        ridge = shrinkage * float(xp.linalg.trace(scatter)) / dimensions
-        scatter = strength * scatter
-    else:
-        # A hair of the mean variance stands in for the pseudo-inverse where dimensions are dead or copied.
-        ridge = 1e-12 * float(xp.linalg.trace(scatter)) / dimensions
-    factor = cholesky(scatter + ridge * xp.eye(dimensions, dtype=features.dtype, device=device(features)))
+        share = ledoit_wolf(grouped, scatter / samples)
+        strength = 1 - share
+    ridge = share * float(xp.linalg.trace(scatter)) / dimensions
+    factor = cholesky(mixed_with_identity(scatter, strength, ridge), overwrite=True)
     if factor is None:
         raise CannotBeComputed("the covariance is singular to rounding")
     of_means = solve_factored(factor, xp.matrix_transpose(centres))
-    rows = grouped.rows + grouped.spread(centres)
-    explained = xp.sum((solve_factored(factor, xp.matrix_transpose(between)).T @ rows.T) ** 2, axis=0)
+    explained = xp.sum((grouped.rows @ solve_factored(factor, xp.matrix_transpose(between))) ** 2, axis=1)
     # x^T A x - (x - m)^T A (x - m) = 2 x^T A m - m^T A m
     of_centres = xp.linalg.diagonal(centres @ of_means)
-    towards = rows @ of_means
+    towards = grouped.rows @ of_means
     within = xp.concat([2 * towards[part, c] - of_centres[c] for c, part in enumerate(grouped.slices())])
     return grouped.restore(strength * (within - strength * explained))
 
@@ -158,15 +144,14 @@ def regularized_h_score(*, features: Array, labels: Array, compat: str | None = 
     features = check_features(features, minimum_samples=2)
     xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped, centres = class_deviations(features, labels)
-    scatter, between = total_scatter(grouped, centres)
+    grouped = centred_by_class(features, labels)
+    scatter, between = scatter_and_between(grouped)
     covariance = scatter / samples
     variance = float(xp.linalg.trace(covariance)) / dimensions
     if variance == 0:
         raise CannotBeComputed("all samples have the same features")
-    shrinkage = ledoit_wolf(grouped, centres, covariance)
-    identity = xp.eye(dimensions, dtype=features.dtype, device=device(features))
-    factor = cholesky((1 - shrinkage) * covariance + shrinkage * variance * identity)
+    shrinkage = ledoit_wolf(grouped, covariance)
+    factor = cholesky(mixed_with_identity(covariance, 1 - shrinkage, shrinkage * variance), overwrite=True)
     if factor is None:
         raise CannotBeComputed("the shrunk covariance is singular to rounding")
     between = between / (samples - 1) ** 0.5
@@ -178,18 +163,17 @@ def regularized_h_score(*, features: Array, labels: Array, compat: str | None = 
     )
 
 
-def ledoit_wolf(grouped: ByClass, centres: Array, covariance: Array) -> float:
-    """The shrinkage that minimises the expected squared error of the covariance.
+def ledoit_wolf(grouped: ByClass, covariance: Array) -> float:
+    """The shrinkage that minimises the expected squared error of the covariance of centred rows.
 
     Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3. The
     fourth moments need only the squared length of each row, O(N D).
     """
-    xp = array_namespace(centres)
+    xp = array_namespace(covariance)
     samples, dimensions = grouped.rows.shape
-    lengths = [xp.sum((grouped.rows[part, :] + centres[c, :]) ** 2, axis=1) for c, part in enumerate(grouped.slices())]
+    fourth = sum(float(xp.sum(xp.sum(group**2, axis=1) ** 2)) for group in grouped.groups()) / samples
     squared = float(xp.sum(covariance**2))
     variance = float(xp.linalg.trace(covariance)) / dimensions
     distance = squared - dimensions * variance**2
-    fourth = float(xp.sum(xp.concat(lengths) ** 2)) / samples
     error = min((fourth - squared) / samples, distance)
     return error / distance if error > 0 else 0.0

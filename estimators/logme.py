@@ -5,7 +5,7 @@ import math
 from array_api_compat import array_namespace, device
 
 from estimators.classes import label_slots
-from estimators.linalg import rank_tolerance, symmetric_eigen
+from estimators.linalg import eigenvalues_and_projections, rank_tolerance
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features, check_labels, check_targets
 
@@ -66,7 +66,7 @@ def logme(
         eigenvalues, projections = _author_spectrum(features, columns)
         evidence = _author_evidence(eigenvalues, projections, squares, samples, dimensions)
     else:
-        eigenvalues, projections, _ = _spectrum(features, columns)
+        eigenvalues, projections = _spectrum(features, columns)
         evidence, _ = _maximum_evidence(eigenvalues, projections, squares, samples)
     rank = int(eigenvalues.shape[0])
     warnings = []
@@ -96,14 +96,20 @@ def sample_gradients(features: Array, labels: Array) -> Array:
     columns = _one_hot(features, labels)
     xp = array_namespace(features)
     samples = int(features.shape[0])
-    eigenvalues, projections, vectors = _spectrum(features, columns)
+    transposed = xp.matrix_transpose(features)
+    wide = features.shape[0] < features.shape[1]
+    eigenvalues, vectors = xp.linalg.eigh(features @ transposed if wide else transposed @ features)
+    if not bool(eigenvalues[-1] > 0):
+        raise CannotBeComputed("all features are zero")
+    above = eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
+    eigenvalues, vectors = eigenvalues[above], vectors[:, above]
+    rotated = vectors * xp.sqrt(eigenvalues) if wide else features @ vectors
+    projections = (xp.matrix_transpose(rotated) @ columns) ** 2 / eigenvalues[:, None]
     squares = xp.sum(columns**2, axis=0)
     _, log_ratio = _maximum_evidence(eigenvalues, projections, squares, samples)
     denominators = xp.exp(log_ratio)[None, :] * eigenvalues[-1] + eigenvalues[:, None]
     kept = projections * eigenvalues[:, None] / denominators
     noise = xp.clip(squares - xp.sum(kept, axis=0), min=1e-300) / samples
-    wide = features.shape[0] < features.shape[1]
-    rotated = vectors * xp.sqrt(eigenvalues) if wide else features @ vectors
     residuals = columns - rotated @ ((xp.matrix_transpose(rotated) @ columns) / denominators)
     leverages = rotated**2 @ (1 / denominators)
     return xp.mean(-0.5 * (xp.log(2 * math.pi * noise) + residuals**2 / noise + leverages), axis=1) / samples
@@ -117,20 +123,20 @@ def _one_hot(features: Array, labels: Array, *, slots: bool = False) -> Array:
     return xp.astype(codes[:, None] == xp.arange(count, device=device(features))[None, :], features.dtype)
 
 
-def _spectrum(features: Array, columns: Array) -> tuple[Array, Array, Array]:
-    """Eigenvalues σ (k,) of X^T X above rounding, x² (k, K), and the vectors of the smaller Gram matrix."""
+def _spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
+    """Eigenvalues σ (k,) of X^T X above rounding, and x² (k, K), from the smaller Gram matrix."""
     xp = array_namespace(features)
     samples, dimensions = features.shape
     transposed = xp.matrix_transpose(features)
     wide = samples < dimensions
-    eigenvalues, vectors = symmetric_eigen(features @ transposed if wide else transposed @ features)
-    kept = eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
+    eigenvalues, projections = eigenvalues_and_projections(
+        features @ transposed if wide else transposed @ features, columns if wide else transposed @ columns
+    )
     if not bool(eigenvalues[-1] > 0):
         raise CannotBeComputed("all features are zero")
-    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
-    projections = xp.matrix_transpose(vectors) @ (columns if wide else transposed @ columns)
-    squared = projections**2
-    return eigenvalues, squared if wide else squared / eigenvalues[:, None], vectors
+    kept = eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
+    eigenvalues, squared = eigenvalues[kept], projections[kept, :] ** 2
+    return eigenvalues, squared if wide else squared / eigenvalues[:, None]
 
 
 def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, samples: int) -> tuple[Array, Array]:
@@ -174,11 +180,12 @@ def _author_spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
     # An all-zero column has σ = 0 exactly; a decomposition would leave rounding there.
     used = xp.any(features != 0, axis=0)
     transposed = transposed[used, :]
-    eigenvalues, vectors = symmetric_eigen(transposed @ xp.matrix_transpose(transposed))
+    eigenvalues, projections = eigenvalues_and_projections(
+        transposed @ xp.matrix_transpose(transposed), transposed @ columns
+    )
     eigenvalues = xp.abs(eigenvalues)
     kept = eigenvalues > 1e-20
-    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
-    return eigenvalues, (xp.matrix_transpose(vectors) @ (transposed @ columns)) ** 2 / eigenvalues[:, None]
+    return eigenvalues[kept], projections[kept, :] ** 2 / eigenvalues[kept, None]
 
 
 def _author_evidence(eigenvalues: Array, projections: Array, squares: Array, samples: int, dimensions: int) -> Array:

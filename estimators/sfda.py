@@ -5,7 +5,7 @@ import math
 from array_api_compat import array_namespace, device
 
 from estimators.classes import ByClass, class_deviations
-from estimators.linalg import cholesky, solve_factored
+from estimators.linalg import cholesky, mixed_with_identity, solve_factored
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features
 
@@ -143,11 +143,8 @@ def log_posteriors(grouped: ByClass, centres: Array, scatter: Array, shrinkage: 
     """(N, C) ``ln p(c | x) = ln softmax_c(x^T S^-1 μ_c - 1/2 μ_c^T S^-1 μ_c + ln p_c)``,
     with ``S = (1 - s) S_w + s tr(S_w)/D I``."""
     xp = array_namespace(scatter)
-    dimensions = scatter.shape[0]
-    ridge = shrinkage * float(xp.linalg.trace(scatter)) / dimensions
-    factor = cholesky(
-        (1 - shrinkage) * scatter + ridge * xp.eye(dimensions, dtype=scatter.dtype, device=device(scatter))
-    )
+    ridge = shrinkage * float(xp.linalg.trace(scatter)) / scatter.shape[0]
+    factor = cholesky(mixed_with_identity(scatter, 1 - shrinkage, ridge), overwrite=True)
     if factor is None:
         raise CannotBeComputed("the scatter inside the classes is singular to rounding")
     return _log_softmax(grouped, centres, solve_factored(factor, xp.matrix_transpose(centres)))
@@ -159,8 +156,9 @@ def _log_softmax(grouped: ByClass, centres: Array, directions: Array) -> Array:
     of_centres = centres @ directions
     offsets = xp.log(counts / xp.sum(counts)) - 0.5 * xp.linalg.diagonal(of_centres)
     values = grouped.rows @ directions + grouped.spread(of_centres + offsets)
-    values = values - xp.max(values, axis=1, keepdims=True)
-    return values - xp.log(xp.sum(xp.exp(values), axis=1, keepdims=True))
+    values -= xp.max(values, axis=1, keepdims=True)
+    values -= xp.log(xp.sum(xp.exp(values), axis=1, keepdims=True))
+    return values
 
 
 def _of_own_class(values: Array, grouped: ByClass) -> Array:

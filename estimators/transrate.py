@@ -1,10 +1,9 @@
 """TransRate: how many more bits the features need as a whole than class by class."""
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
-from estimators.classes import ByClass, class_deviations
-from estimators.hscore import total_scatter
-from estimators.linalg import log_determinant, rank_tolerance
+from estimators.classes import ByClass, centred_by_class
+from estimators.linalg import log_determinant, mixed_with_identity, rank_tolerance
 from estimators.score import CannotBeComputed, Score
 from estimators.validation import Array, check_compat, check_features, check_number
 
@@ -33,16 +32,12 @@ def transrate(*, features: Array, labels: Array, epsilon: float = 1e-4, compat: 
     check_number("epsilon", epsilon, minimum=0, exclusive=True)
     features = check_features(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped, centres = class_deviations(features, labels)
+    grouped = centred_by_class(features, labels)
     if author:
-        whole, parts = _author_rates(grouped.rows + grouped.spread(centres), grouped, epsilon)
+        whole, parts = _author_rates(grouped.rows, grouped, epsilon)
     else:
-        scatter, _ = total_scatter(grouped, centres)
-        whole = _rate(scatter, samples * epsilon)
-        parts = sum(
-            count / samples * coding_rate(grouped.rows[part, :] + centres[c, :], epsilon)
-            for c, (count, part) in enumerate(zip(grouped.counts.tolist(), grouped.slices(), strict=True))
-        )
+        whole = coding_rate(grouped.rows, epsilon)
+        parts = sum(group.shape[0] / samples * coding_rate(group, epsilon) for group in grouped.groups())
     warnings = []
     if samples <= dimensions:
         warnings.append(f"few samples: {samples} samples for {dimensions} dimensions; the score grows with the classes")
@@ -63,13 +58,7 @@ def coding_rate(rows: Array, epsilon: float) -> float:
     """R(Z) of (n, D) rows, on the smaller Gram matrix."""
     transposed = array_namespace(rows).matrix_transpose(rows)
     gram = rows @ transposed if rows.shape[0] < rows.shape[1] else transposed @ rows
-    return _rate(gram, rows.shape[0] * epsilon)
-
-
-def _rate(gram: Array, distortion: float) -> float:
-    xp = array_namespace(gram)
-    identity = xp.eye(gram.shape[0], dtype=gram.dtype, device=device(gram))
-    return 0.5 * log_determinant(identity + gram / distortion)
+    return 0.5 * log_determinant(mixed_with_identity(gram, 1 / (rows.shape[0] * epsilon), 1.0))
 
 
 def _author_rates(rows: Array, grouped: ByClass, epsilon: float) -> tuple[float, float]:

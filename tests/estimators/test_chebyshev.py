@@ -13,6 +13,7 @@ CASES = {
     "repeated samples": lambda rng: np.repeat(rng.normal(size=(60, 40)), 5, axis=0),
     "rectified": lambda rng: np.maximum(rng.normal(size=(300, 40)) - 1, 0),
     "all but one alike": lambda rng: np.concatenate([np.zeros((299, 40)), np.ones((1, 40))]),
+    "chunks of several blocks": lambda rng: rng.normal(size=(500, 300)),
     "one dimension": lambda rng: rng.normal(size=(300, 1)),
 }
 
