@@ -23,6 +23,8 @@ RUN useradd --uid 10001 --create-home forerank \
     && chown forerank:forerank /var/lib/forerank
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    OMP_WAIT_POLICY=PASSIVE \
+    OPENBLAS_THREAD_TIMEOUT=4 \
     FORERANK_HOME=/var/lib/forerank \
     FORERANK_LOG_FORMAT=json
 USER forerank

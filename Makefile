@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Threads that wait by spinning take the cores from the processes beside them.
 export OMP_WAIT_POLICY ?= PASSIVE
+export OPENBLAS_THREAD_TIMEOUT ?= 4
 
 .PHONY: install demo test lint bench serve format openapi
 

@@ -9,6 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+# Of a process that computes: threads that wait by spinning take the cores from the processes and libraries beside them.
+SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+
 Roots = Annotated[tuple[Path, ...], NoDecode]
 
 

@@ -119,6 +119,7 @@ class Metric:
         function: the function itself; ``arguments`` are the fields of the evidence that it takes.
         combine: for metrics that mean something only within a pool of models: all the pool's Scores to its final
             values, in the same order; None for the others.
+        parts: the details that ``combine`` reads beside the values.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Metric:
     tasks: frozenset[str] = frozenset({"classification"})
     cpu_step: str = ""
     combine: Callable[[Sequence[Score]], list[float]] | None = None
+    parts: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=lambda: MappingProxyType({}))
 
     def compute(self, evidence: Evidence, **parameters: Any) -> Score:
@@ -528,6 +530,7 @@ _ALL = (
         source="Gholami et al., ETran: Energy-Based Transferability Estimation, ICCV 2023",
         function=etran,
         combine=combine_etran,
+        parts=("energy",),
         parameters=MappingProxyType({"compat": COMPAT}),
     ),
     Metric(
@@ -549,6 +552,7 @@ _ALL = (
         "Transferability, ICCV 2023",
         function=ncti,
         combine=combine_ncti,
+        parts=("spread", "compactness"),
         parameters=MappingProxyType({"compat": COMPAT}),
     ),
 )

@@ -36,10 +36,9 @@ def energy(*, features: Array, percent: float = 0.5, tail: str = "lowest", compa
     check_choice("tail", tail, ("lowest", "highest"))
     features = check_features(features)
     xp = array_namespace(features)
-    highest = xp.max(features, axis=1, keepdims=True)
-    energies = xp.sort(highest[:, 0] + xp.log(xp.sum(xp.exp(features - highest), axis=1)))
+    energies = xp.sort(sample_energies(features))
     samples = int(features.shape[0])
-    share = max(1, int(10 * percent) * samples // 1000)
+    share = tail_samples(samples, percent)
     chosen = energies[:share] if tail == "lowest" else energies[samples - share :]
     return Score(
         float(xp.mean(chosen)),
@@ -51,6 +50,19 @@ def energy(*, features: Array, percent: float = 0.5, tail: str = "lowest", compa
             "mean": float(xp.mean(energies)),
         },
     )
+
+
+def sample_energies(features: Array) -> Array:
+    """(N,) ``E_i = ln Σ_d exp(x_id)``."""
+    xp = array_namespace(features)
+    highest = xp.max(features, axis=1, keepdims=True)
+    energies: Array = highest[:, 0] + xp.log(xp.sum(xp.exp(features - highest), axis=1))
+    return energies
+
+
+def tail_samples(samples: int, percent: float) -> int:
+    """How many samples are in a tail of ``percent``."""
+    return max(1, int(10 * percent) * samples // 1000)
 
 
 def etran(*, features: Array, labels: Array, compat: str | None = None) -> Score:

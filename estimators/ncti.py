@@ -78,8 +78,7 @@ def ncti(*, features: Array, labels: Array, compat: str | None = None) -> Score:
 
 def combine_ncti(scores: Sequence[Score]) -> list[float]:
     """``minmax(confidence) + minmax(spread) - minmax(compactness)`` over the pool."""
-    confidence, spread, compactness = (
-        min_max([score.details[part] for score in scores]) for part in ("confidence", "spread", "compactness")
-    )
+    confidence = min_max([score.value for score in scores])
+    spread, compactness = (min_max([score.details[part] for score in scores]) for part in ("spread", "compactness"))
     combined: list[float] = (confidence + spread - compactness).tolist()
     return combined

@@ -7,8 +7,8 @@
 The same seed, number of resamples and labels give the same draws for every model, so models are compared pair by pair
 and what they have in common cancels. Three methods, whichever is honest and affordable for the metric:
 
-- ``reweighted``: a bootstrap stratified by class. The score is computed again from re-weighted counts (LEEP, NCE;
-  N-LEEP with its mixture held fixed).
+- ``reweighted``: a bootstrap stratified by class. The score is computed again from re-weighted counts (LEEP, NCE, the
+  energy; N-LEEP with its mixture held fixed).
 - ``linear``: the same bootstrap on a first-order expansion: each sample has a share in the score, and the resample
   adds up the shares of the samples drawn. Exact for accuracies; for TMI the neighbours' distances are held fixed, for
   discriminants the fit, for the regularised H-score the shrinkage; for LogME and the H-score the share is the
@@ -20,10 +20,13 @@ and what they have in common cancels. Three methods, whichever is honest and aff
 All are centred on the score itself, which removes the bias that a resample has by holding fewer distinct samples.
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 6, 11, 22; Politis, Romano, Wolf, "Subsampling",
 1999, ch. 2.
+
+A metric that means something within a pool only (ETran, NCTI) is resampled in its parts; `combine_resamples` joins them
+draw by draw.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +35,7 @@ from array_api_compat import array_namespace
 
 from estimators.baselines import neighbor_score_and_shares, probe_score_and_shares
 from estimators.catalog import METRICS, Evidence
+from estimators.etran import sample_energies, tail_samples
 from estimators.hscore import sample_gradients as h_score_gradients
 from estimators.linalg import project
 from estimators.logme import sample_gradients as logme_gradients
@@ -70,11 +74,13 @@ class Resamples:
         score: the metric's Score on all samples.
         values: (R,) in a fixed order of draws.
         method: ``reweighted``, ``linear`` or ``subsample``.
+        parts: (R,) for each of the metric's ``parts``, centred on the detail of that name.
     """
 
     score: Score
     values: np.ndarray
     method: str
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +136,60 @@ def resample(
     metric.require(evidence)
     codes = to_numpy(check_labels(evidence.labels)[0])
     how = method(name, **parameters)
+    parts: dict[str, np.ndarray] = {}
     if how == "reweighted":
         score, values = REWEIGHTED[name](evidence, bootstrap_weights(codes, count, seed=seed), parameters)
     elif how == "linear":
         score, shares = LINEAR[name](evidence, parameters)
-        values = bootstrap_weights(codes, count, seed=seed) @ to_numpy(shares)
+        weights = bootstrap_weights(codes, count, seed=seed)
+        values = weights @ to_numpy(shares)
+        if name == "etran":
+            parts["energy"] = reweighted_energy(evidence.features, weights)
     else:
         score = metric.compute(evidence, **parameters)
-        values = _subsampled(name, evidence, codes, count, seed, parameters)
-    values = score.value + values - np.mean(values)
-    low, high = metric.range if metric.combine is None else (None, None)
-    return Resamples(score, np.clip(values, low, high), how)
+        values, parts = _subsampled(name, evidence, codes, count, seed, parameters)
+    parts = {part: _centred(drawn, score.details[part]) for part, drawn in parts.items()}
+    values = _centred(values, score.value)
+    return Resamples(score, values if metric.combine else np.clip(values, *metric.range), how, parts)
+
+
+def combine_resamples(name: str, pool: Sequence[Resamples]) -> list[Resamples]:
+    """The final values of a pool-relative metric on the same draws, centred on its value over the pool.
+
+    Args:
+        name: a metric that has ``combine``.
+        pool: of each model what `resample` gave, all with the same seed, labels and number of resamples.
+
+    Raises:
+        ValueError: the metric needs no pool, or the numbers of resamples differ.
+    """
+    metric = METRICS[name]
+    if metric.combine is None:
+        raise ValueError(f"{name} needs no pool")
+    finals = metric.combine([model.score for model in pool])
+    draws = zip(*(_scores_of_draws(model) for model in pool), strict=True)
+    table = np.asarray([metric.combine(scores) for scores in draws])
+    return [
+        replace(
+            model,
+            score=replace(model.score, value=final),
+            values=np.clip(_centred(values, final), *metric.range),
+            parts={},
+        )
+        for model, final, values in zip(pool, finals, table.T, strict=True)
+    ]
+
+
+def _scores_of_draws(model: Resamples) -> list[Score]:
+    return [
+        Score(float(value), details={part: drawn[index] for part, drawn in model.parts.items()})
+        for index, value in enumerate(model.values)
+    ]
+
+
+def _centred(values: np.ndarray, on: float) -> np.ndarray:
+    centred: np.ndarray = on + values - np.mean(values)
+    return centred
 
 
 def interval(resamples: Resamples, level: float = 0.9) -> tuple[float, float]:
@@ -185,32 +234,29 @@ def subsamples(codes: np.ndarray, resamples: int, share: float, *, seed: int) ->
 
 def _subsampled(
     name: str, evidence: Evidence, codes: np.ndarray, resamples: int, seed: int, parameters: dict[str, Any]
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     share = min(SHARE, LARGEST_PARTS.get(name, len(codes)) / len(codes))
     labels = np.asarray(to_numpy(evidence.labels))
     kept = parameters.get("components", PROJECTED) if name == "gbc" else COMPONENTS if name == "ncti" else None
     if kept is not None:
         features = check_features(evidence.features)
         evidence = replace(evidence, features=project(features, kept) if kept < features.shape[1] else features)
-    values, taken = [], 0.0
+    scores, taken = [], 0.0
     for part in subsamples(codes, resamples, share, seed=seed):
         taken = len(part) / len(codes)
-        values.append(
-            METRICS[name]
-            .compute(
-                replace(
-                    evidence,
-                    features=_rows(evidence.features, part),
-                    source_probabilities=_rows(evidence.source_probabilities, part),
-                    labels=labels[part],
-                ),
-                **parameters,
-            )
-            .value
+        of_part = replace(
+            evidence,
+            features=_rows(evidence.features, part),
+            source_probabilities=_rows(evidence.source_probabilities, part),
+            labels=labels[part],
         )
+        scores.append(METRICS[name].compute(of_part, **parameters))
     # A class of few samples may be taken whole; a part that is the whole has no scatter to correct.
     correction = np.sqrt(taken / (1 - taken)) if taken < 1 else 0.0
-    return correction * np.asarray(values)
+    values = correction * np.asarray([score.value for score in scores])
+    return values, {
+        part: correction * np.asarray([score.details[part] for score in scores]) for part in METRICS[name].parts
+    }
 
 
 def _rows(array: Array | None, part: np.ndarray) -> Array | None:
@@ -260,6 +306,18 @@ def reweighted_nce(source_labels: Array, labels: Array, weights: Draws) -> np.nd
     return np.asarray(values)
 
 
+def reweighted_energy(features: Array, weights: Draws, *, percent: float = 0.5, tail: str = "lowest") -> np.ndarray:
+    """(R,) the energy with each sample counted as often as its weight, from (R, N) weights."""
+    energies = to_numpy(sample_energies(check_features(features)))
+    order = np.argsort(energies if tail == "lowest" else -energies)
+    share = tail_samples(len(energies), percent)
+    drawn = weights[:, order]
+    # How many of a sample's copies still fit into the tail, those of the samples before it being in.
+    taken = np.clip(share - (np.cumsum(drawn, axis=1) - drawn), 0, drawn)
+    means: np.ndarray = taken @ energies[order] / share
+    return means
+
+
 def _leep(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tuple[Score, np.ndarray]:
     values = reweighted_leep(evidence.source_probabilities, evidence.labels, weights)
     return METRICS["leep"].compute(evidence, **parameters), values
@@ -276,7 +334,13 @@ def _nleep(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tu
     return score, reweighted_leep(table, evidence.labels, weights, logarithm=logarithm)
 
 
+def _energy(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tuple[Score, np.ndarray]:
+    settings = {key: value for key, value in parameters.items() if key != "compat"}
+    return METRICS["energy"].compute(evidence, **parameters), reweighted_energy(evidence.features, weights, **settings)
+
+
 REWEIGHTED: dict[str, Callable[[Evidence, Draws, dict[str, Any]], tuple[Score, np.ndarray]]] = {
+    "energy": _energy,
     "leep": _leep,
     "nce": _nce,
     "nleep": _nleep,

@@ -11,7 +11,7 @@ from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
 from app.plain import plain
 from estimators.catalog import METRICS
 from estimators.consensus import consensus
-from estimators.resampling import pool_summary
+from estimators.resampling import Resamples, combine_resamples, interval, pool_summary
 from estimators.score import Score as Value
 from workers.features import HEAD
 from workers.runtime import Runtime
@@ -45,6 +45,7 @@ def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) ->
         for metric, scores in heads.items()
     }
     ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
+    drawn = {metric: resamples_of(metric, scores) for metric, scores in heads.items()}
     return {
         "ranks": ranks,
         "layer_ranks": {
@@ -52,8 +53,8 @@ def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) ->
             for model_id, metrics in layers.items()
         },
         "pool_values": combined,
-        "intervals": intervals_of(heads, request["intervals"]),
-        "metrics": {metric: chances(scores) for metric, scores in heads.items() if metric not in combined},
+        "intervals": intervals_of(drawn, request["intervals"]),
+        "metrics": {metric: chances(len(scores), drawn[metric]) for metric, scores in heads.items()},
         **consensus_of(ranks, order),
     }
 
@@ -94,37 +95,57 @@ def pool_values(metric: str, scores: Mapping[str, Score]) -> dict[str, float]:
     return dict(zip(scores, map(float, combine(parts)), strict=True))
 
 
+def resamples_of(metric: str, scores: Mapping[str, Score]) -> dict[str, Resamples]:
+    """Model -> what was drawn of its score; of a metric that needs the pool only if all models share the draws."""
+    drawn = {
+        model: Resamples(
+            Value(float(score.value or 0.0), details=score.details),
+            np.asarray(score.resamples["values"], dtype=np.float64),
+            score.resamples["method"],
+            {part: np.asarray(values) for part, values in score.resamples.get("parts", {}).items()},
+        )
+        for model, score in scores.items()
+        if score.resamples is not None
+    }
+    if METRICS[metric].combine is None:
+        return drawn
+    if not _shared(len(scores), drawn):
+        return {}
+    return dict(zip(drawn, combine_resamples(metric, list(drawn.values())), strict=True))
+
+
+def _shared(models: int, drawn: Mapping[str, Resamples]) -> bool:
+    return len(drawn) == models and len({len(resamples.values) for resamples in drawn.values()}) == 1
+
+
 def intervals_of(
-    heads: Mapping[str, Mapping[str, Score]], choice: Mapping[str, Any] | None
+    drawn: Mapping[str, Mapping[str, Resamples]], choice: Mapping[str, Any] | None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Model -> metric -> the interval that holds the asked share of the resamples."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     if choice is None:
         return found
-    tail = (1 - choice["level"]) / 2
-    for metric, scores in heads.items():
-        for model_id, score in scores.items():
-            if score.resamples is not None and METRICS[metric].combine is None:
-                low, high = np.quantile(score.resamples["values"], [tail, 1 - tail])
-                found.setdefault(model_id, {})[metric] = {
-                    "low": float(low),
-                    "high": float(high),
-                    "level": choice["level"],
-                    "resamples": len(score.resamples["values"]),
-                    "method": score.resamples["method"],
-                }
+    for metric, models in drawn.items():
+        for model_id, resamples in models.items():
+            low, high = interval(resamples, choice["level"])
+            found.setdefault(model_id, {})[metric] = {
+                "low": low,
+                "high": high,
+                "level": choice["level"],
+                "resamples": len(resamples.values),
+                "method": resamples.method,
+            }
     return found
 
 
-def chances(scores: Mapping[str, Score]) -> dict[str, Any]:
+def chances(models: int, drawn: Mapping[str, Resamples]) -> dict[str, Any]:
     """How likely each model is the best by one metric, over resamples that all models share."""
-    drawn = {model: score.resamples["values"] for model, score in scores.items() if score.resamples is not None}
-    if len(drawn) < len(scores) or len({len(values) for values in drawn.values()}) != 1:
-        return {"models": len(scores), "resamples": 0}
-    pool = pool_summary([np.asarray(values, dtype=np.float64) for values in drawn.values()])
+    if not _shared(models, drawn):
+        return {"models": models, "resamples": 0}
+    pool = pool_summary([resamples.values for resamples in drawn.values()])
     return {
-        "models": len(scores),
-        "resamples": len(next(iter(drawn.values()))),
+        "models": models,
+        "resamples": len(next(iter(drawn.values())).values),
         "probability_best": dict(zip(drawn, map(float, pool.probability_best), strict=True)),
         "expected_rank": dict(zip(drawn, map(float, pool.expected_rank), strict=True)),
     }

@@ -16,13 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from app.settings import Settings
+from app.settings import SLEEPING_THREADS, Settings
 from workers.errors import ExtractorDied, Stopped, TimeLimitExceeded
 from workers.processors import thread_count
 
 POLLING_SECONDS = 0.1
-# OpenMP's threads spin while they wait. Beside other busy processes that costs a multiple of the work itself.
-THREADING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class ExtractorProcess:
@@ -127,7 +125,7 @@ class ExtractorProcess:
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-                    env=THREADING | os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+                    env=SLEEPING_THREADS | os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
                 )
             )
         self._socket, self._received = ours, b""

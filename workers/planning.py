@@ -19,7 +19,7 @@ from workers.images.index import DatasetIndex
 from workers.images.sampling import sample_indices
 
 # Raise it when a metric's code changes what it computes, so that old scores are not taken for new ones.
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 # What a reference or source sample contributes; the publication of OSBORN uses as many.
 SOURCE_SAMPLE = {"max_samples": 5000, "max_samples_per_class": None, "seed": 0}
 STAGES = "stages"

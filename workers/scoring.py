@@ -64,12 +64,18 @@ def _compute(store: FeatureStore, cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
     name, parameters, intervals = cell["metric"], cell["parameters"], cell["intervals"]
-    # A part of a pool's value has no meaning of its own, and so no interval of its own.
-    if intervals is None or METRICS[name].combine is not None:
+    if intervals is None:
         score, resamples = METRICS[name].compute(arrays, **parameters), None
     else:
         drawn = resample(name, arrays, resamples=intervals["resamples"], seed=intervals["seed"], **parameters)
-        score, resamples = drawn.score, {"method": drawn.method, "values": plain(drawn.values)}
+        score, resamples = (
+            drawn.score,
+            {
+                "method": drawn.method,
+                "values": plain(drawn.values),
+                "parts": plain(drawn.parts),
+            },
+        )
     if not math.isfinite(score.value):
         raise CannotBeComputed(f"its value is {score.value}")
     return {

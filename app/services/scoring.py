@@ -16,7 +16,7 @@ from app.errors import Invalid, TooLarge, Unavailable, failure
 from app.schemas.rankings import MetricChoice
 from app.schemas.scores import ScoresAnswer
 from app.services.rankings import chosen_metrics
-from app.settings import Settings
+from app.settings import SLEEPING_THREADS, Settings
 
 MEGABYTE = 1_000_000
 QUEUE_SECONDS = 30
@@ -74,7 +74,7 @@ class Scorers:
             [sys.executable, "-m", "app.scorer", str(self._settings.scores_memory_megabytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            env=SLEEPING_THREADS | os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
             text=True,
         )
 

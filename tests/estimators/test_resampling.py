@@ -6,8 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from estimators import METRICS, CannotBeComputed, Evidence
-from estimators.resampling import bootstrap_weights, default_resamples, interval, method, pool_summary, resample
+from estimators import METRICS, CannotBeComputed, Evidence, energy
+from estimators.resampling import (
+    bootstrap_weights,
+    combine_resamples,
+    default_resamples,
+    interval,
+    method,
+    pool_summary,
+    resample,
+    reweighted_energy,
+)
 from tests.estimators.examples import classes_in_space, evidence
 
 EVIDENCE = evidence(samples=300, dimensions=10)
@@ -63,6 +72,46 @@ def test_reweighting_equals_computing_on_repeated_samples(name: str) -> None:
         repeated.append(float(METRICS[name].compute(given)))
     found = resample(name, EVIDENCE, resamples=5, seed=0)
     assert found.values == pytest.approx(found.score.value + np.asarray(repeated) - np.mean(repeated), rel=1e-9)
+
+
+@pytest.mark.parametrize("tail", ["lowest", "highest"])
+def test_the_energy_of_reweighted_samples_is_that_of_repeated_ones(tail: str) -> None:
+    features = EVIDENCE.features
+    weights = bootstrap_weights(EVIDENCE.labels, 5, seed=0)
+    repeated = [
+        float(energy(features=np.repeat(features, row, axis=0), percent=4, tail=tail)) for row in weights.astype(int)
+    ]
+    assert reweighted_energy(features, weights, percent=4, tail=tail) == pytest.approx(repeated, rel=1e-12)
+
+
+POOL = [evidence(samples=300, dimensions=dimensions) for dimensions in (10, 20, 30)]
+
+
+@pytest.mark.parametrize("name", ["etran", "ncti"])
+def test_resamples_of_a_pool_lie_around_its_final_values(name: str) -> None:
+    drawn = [resample(name, model, resamples=12, seed=3) for model in POOL]
+    finals = METRICS[name].combine([model.score for model in drawn])
+    joined = combine_resamples(name, drawn)
+    assert [model.score.value for model in joined] == finals
+    low, high = METRICS[name].range
+    for model, final in zip(joined, finals, strict=True):
+        assert model.values.shape == (12,)
+        assert low <= model.values.min() <= final <= model.values.max() <= high
+    assert any(np.ptp(model.values) > 0 for model in joined)
+
+
+@pytest.mark.parametrize("name", ["etran", "ncti"])
+def test_parts_are_drawn_around_what_they_are(name: str) -> None:
+    drawn = resample(name, EVIDENCE, resamples=12, seed=3)
+    assert set(drawn.parts) == set(METRICS[name].parts)
+    for part, values in drawn.parts.items():
+        assert np.mean(values) == pytest.approx(drawn.score.details[part])
+        assert np.ptp(values) > 0
+
+
+def test_a_metric_that_needs_no_pool_cannot_be_joined_over_one() -> None:
+    with pytest.raises(ValueError, match="needs no pool"):
+        combine_resamples("leep", [resample("leep", EVIDENCE, resamples=4)])
 
 
 @pytest.mark.parametrize("name", ["logme", "h_score", "regularized_h_score"])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.settings import Settings
+from app.settings import SLEEPING_THREADS, Settings
 from workers.extractor import ExtractorProcess
 
 # As in the extractor: waiting threads that spin make tests beside busy processes several times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+for name, value in SLEEPING_THREADS.items():
+    os.environ.setdefault(name, value)
 
 SIDE = 40
 

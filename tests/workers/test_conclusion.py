@@ -52,6 +52,33 @@ def test_an_interval_holds_the_share_that_was_asked_for() -> None:
     assert (interval["low"], interval["high"]) == (pytest.approx(0.05), pytest.approx(0.95))
 
 
+def pool_cell(model: str, value: float, energy: float, values: list[float] | None) -> tuple[RankingScore, Score]:
+    found = cell(model, "etran", value, values)
+    found[1].details = {"energy": energy}
+    if values is not None:
+        found[1].resamples = {"method": "linear", "values": values, "parts": {"energy": [energy] * len(values)}}
+    return found
+
+
 def test_metrics_of_pools_are_combined_over_the_models() -> None:
-    energies = [cell("a", "energy", 1.0), cell("b", "energy", 2.0)]
-    assert "pool_values" in summarize(REQUEST, ["a", "b"], energies)
+    cells = [pool_cell("a", 0.2, 5.0, None), pool_cell("b", 0.8, 3.0, None)]
+    assert summarize(REQUEST, ["a", "b"], cells)["pool_values"]["etran"] == pytest.approx({"a": 0.15, "b": 0.85})
+
+
+def test_metrics_of_pools_are_drawn_over_the_models() -> None:
+    cells = [
+        pool_cell("a", 0.5, 5.0, [0.4, 0.6, 0.4, 0.6]),
+        pool_cell("b", 0.8, 3.0, [0.8, 0.8, 0.8, 0.8]),
+        pool_cell("c", 0.0, 4.0, [0.0, 0.0, 0.0, 0.0]),
+    ]
+    summary = summarize(REQUEST, ["a", "b", "c"], cells)
+    spans = {model: found["etran"]["high"] - found["etran"]["low"] for model, found in summary["intervals"].items()}
+    # Model a lies at 0.4/0.8 or 0.6/0.8 of the span, of which ETran takes 0.85; the others do not move.
+    assert spans == pytest.approx({"a": 0.85 * 0.25, "b": 0.0, "c": 0.0})
+    assert summary["metrics"]["etran"]["probability_best"] == {"a": 0.0, "b": 1.0, "c": 0.0}
+
+
+def test_a_metric_of_pools_has_no_interval_when_a_model_has_no_draws() -> None:
+    cells = [pool_cell("a", 0.5, 5.0, [0.4, 0.6]), pool_cell("b", 0.8, 3.0, None)]
+    summary = summarize(REQUEST, ["a", "b"], cells)
+    assert (summary["intervals"], summary["metrics"]["etran"]["resamples"]) == ({}, 0)
