@@ -30,15 +30,15 @@ def conclude(
 
 def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) -> dict[str, Any]:
     """Ranks, intervals and the chance to be best for each metric, and what the metrics say together."""
-    heads: dict[str, dict[str, Score]] = {}
     layers: dict[str, dict[str, dict[str, float]]] = {}
+    by_layer: dict[str, dict[str, dict[str, Score]]] = {}
     present = set(order)
     for cell, score in cells:
         if score.value is None or cell.model_id not in present:
             continue
         layers.setdefault(cell.model_id, {}).setdefault(cell.metric, {})[cell.layer] = score.value
-        if cell.layer == HEAD:
-            heads.setdefault(cell.metric, {})[cell.model_id] = score
+        by_layer.setdefault(cell.layer, {}).setdefault(cell.metric, {})[cell.model_id] = score
+    heads = by_layer.get(HEAD, {})
     combined = {metric: pool_values(metric, scores) for metric, scores in heads.items() if METRICS[metric].combine}
     values = {
         metric: combined.get(metric) or {model: float(score.value or 0.0) for model, score in scores.items()}
@@ -54,6 +54,12 @@ def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) ->
         },
         "pool_values": combined,
         "intervals": intervals_of(drawn, request["intervals"]),
+        # A layer is compared with the others of its model, so the parts of a pool's metric stand for themselves.
+        "layer_intervals": {
+            layer: intervals_of({metric: draws(scores) for metric, scores in metrics.items()}, request["intervals"])
+            for layer, metrics in by_layer.items()
+            if len(by_layer) > 1
+        },
         "metrics": {metric: chances(len(scores), drawn[metric]) for metric, scores in heads.items()},
         **consensus_of(ranks, order),
     }
@@ -97,7 +103,17 @@ def pool_values(metric: str, scores: Mapping[str, Score]) -> dict[str, float]:
 
 def resamples_of(metric: str, scores: Mapping[str, Score]) -> dict[str, Resamples]:
     """Model -> what was drawn of its score; of a metric that needs the pool only if all models share the draws."""
-    drawn = {
+    drawn = draws(scores)
+    if METRICS[metric].combine is None:
+        return drawn
+    if not _shared(len(scores), drawn):
+        return {}
+    return dict(zip(drawn, combine_resamples(metric, list(drawn.values())), strict=True))
+
+
+def draws(scores: Mapping[str, Score]) -> dict[str, Resamples]:
+    """Model -> what was drawn of its own score."""
+    return {
         model: Resamples(
             Value(float(score.value or 0.0), details=score.details),
             np.asarray(score.resamples["values"], dtype=np.float64),
@@ -107,11 +123,6 @@ def resamples_of(metric: str, scores: Mapping[str, Score]) -> dict[str, Resample
         for model, score in scores.items()
         if score.resamples is not None
     }
-    if METRICS[metric].combine is None:
-        return drawn
-    if not _shared(len(scores), drawn):
-        return {}
-    return dict(zip(drawn, combine_resamples(metric, list(drawn.values())), strict=True))
 
 
 def _shared(models: int, drawn: Mapping[str, Resamples]) -> bool:

@@ -145,7 +145,7 @@ class Planner:
                         "parameters": metric["parameters"],
                         "evidence_key": key,
                         "reference_key": reference if uses_reference else None,
-                        "intervals": self._request["intervals"] if layer == HEAD else None,
+                        "intervals": self._request["intervals"],
                     }
                 )
         for cell in cells:

@@ -24,7 +24,7 @@ from estimators.catalog import METRICS, Metric
 
 HEAD = "head"
 # Parts of the summary that are shown in the rows.
-PER_CELL = ("ranks", "layer_ranks", "intervals", "order", "pool_values")
+PER_CELL = ("ranks", "layer_ranks", "intervals", "layer_intervals", "order", "pool_values")
 
 
 def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
@@ -104,6 +104,7 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
     ranks = summary.get("ranks", {})
     intervals = summary.get("intervals", {}).get(run.model_id, {})
     layer_ranks = summary.get("layer_ranks", {}).get(run.model_id, {})
+    layer_intervals = summary.get("layer_intervals", {})
     return ModelRow(
         model_id=run.model_id,
         model=model.name,
@@ -122,7 +123,12 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
         },
         layers={
             layer: {
-                name: _score(score, layer_ranks.get(name, {}).get(layer), None, score.value)
+                name: _score(
+                    score,
+                    layer_ranks.get(name, {}).get(layer),
+                    layer_intervals.get(layer, {}).get(run.model_id, {}).get(name),
+                    score.value,
+                )
                 for name, score in scores.items()
             }
             for layer, scores in layers.items()

@@ -165,6 +165,22 @@ def test_layers_are_ranked_inside_each_model(service: Service, ranking: dict[str
     assert set(row["layers"]) == {"head", *stages}
     scores = [layer["tmi"] for layer in row["layers"].values()]
     assert max(scores, key=lambda score: score["value"])["rank"] == 1
+    for score in scores:
+        assert score["interval"]["low"] - 1e-9 <= score["value"] <= score["interval"]["high"] + 1e-9
+
+
+def test_all_metrics_of_the_catalogue_have_intervals_and_chances(service: Service, ranking: dict[str, Any]) -> None:
+    names = sorted(metric["name"] for metric in service.call("GET", "/v1/metrics"))
+    asked = {"target": "shapes", "models": ["resnet", "vit"], "metrics": names}
+    ended = service.until_final(service.call("POST", "/v1/rankings", asked))
+    results = service.call("GET", f"/v1/rankings/{ended['id']}/results")
+    for row in results["models"]:
+        assert sorted(row["scores"]) == names
+        for name, score in row["scores"].items():
+            assert score["problem"] is None, name
+            assert score["interval"]["low"] - 1e-9 <= score["value"] <= score["interval"]["high"] + 1e-9, name
+    for name in names:
+        assert sum(results["summary"]["metrics"][name]["probability_best"].values()) == pytest.approx(1.0), name
 
 
 def test_a_team_without_source_samples_says_which_term_is_missing(service: Service, ranking: dict[str, Any]) -> None:
