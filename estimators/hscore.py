@@ -59,13 +59,11 @@ def explained_variation(grouped: ByClass, mean: Array) -> tuple[float, int]:
     """tr(M S^+ M^T) and the rank of S, of centred rows, from which ``mean`` (D,) was taken away."""
     xp = array_namespace(mean)
     samples, dimensions = grouped.rows.shape
-    scales = xp.sqrt(xp.sum(grouped.rows**2, axis=0))
-    varying = scales > ROUNDING * samples**0.5 * xp.abs(mean)
-    if not bool(xp.any(varying)):
-        raise CannotBeComputed("all samples have the same features")
     if samples - 1 <= dimensions:
-        return _explained_variation_of_few(grouped, varying, scales)
+        return _explained_variation_of_few(grouped, mean)
     scatter, between = scatter_and_between(grouped)
+    scales = xp.sqrt(xp.linalg.diagonal(scatter))
+    varying = _varying(scales, samples, mean)
     if not bool(xp.all(varying)):
         scatter, between, scales = scatter[varying, :][:, varying], between[:, varying], scales[varying]
     factor = cholesky(scatter, overwrite=True)
@@ -80,9 +78,19 @@ def explained_variation(grouped: ByClass, mean: Array) -> tuple[float, int]:
     return float(xp.sum(rotated)), int(rotated.shape[1])
 
 
-def _explained_variation_of_few(grouped: ByClass, varying: Array, scales: Array) -> tuple[float, int]:
+def _varying(scales: Array, samples: int, mean: Array) -> Array:
+    """(D,) whether a dimension of this length (D,) is more than rounding about its mean."""
+    varying = scales > ROUNDING * samples**0.5 * array_namespace(mean).abs(mean)
+    if not bool(array_namespace(mean).any(varying)):
+        raise CannotBeComputed("all samples have the same features")
+    return varying
+
+
+def _explained_variation_of_few(grouped: ByClass, mean: Array) -> tuple[float, int]:
     """The same for N <= D + 1, from the eigenvectors u of X̃ X̃^T: Σ_c Σ_j (Σ_{i in c} u_ij)² / n_c."""
-    xp = array_namespace(scales)
+    xp = array_namespace(mean)
+    scales = xp.linalg.vector_norm(grouped.rows, axis=0)
+    varying = _varying(scales, grouped.rows.shape[0], mean)
     rows = grouped.rows[:, varying] / scales[varying]
     eigenvalues, vectors = xp.linalg.eigh(rows @ xp.matrix_transpose(rows))
     vectors = vectors[:, eigenvalues > rank_tolerance(rows.shape, rows.dtype) * eigenvalues[-1]]

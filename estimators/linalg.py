@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_numpy_array
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 
 from estimators.score import CannotBeComputed
 from estimators.validation import Array
@@ -39,6 +39,10 @@ def solve_factored(factor: Array, right: Array) -> Array:
         from scipy.linalg import cho_solve
 
         return cho_solve((factor, True), right, check_finite=False)
+    if is_torch_array(factor):
+        from torch import cholesky_solve
+
+        return cholesky_solve(right, factor)
     xp = array_namespace(factor)
     return xp.linalg.solve(xp.matrix_transpose(factor), xp.linalg.solve(factor, right))
 
