@@ -39,11 +39,9 @@ def solve_factored(factor: Array, right: Array) -> Array:
         from scipy.linalg import cho_solve
 
         return cho_solve((factor, True), right, check_finite=False)
-    if is_torch_array(factor):
-        from torch import cholesky_solve
-
-        return cholesky_solve(right, factor)
     xp = array_namespace(factor)
+    if is_torch_array(factor):
+        return xp.cholesky_solve(right, factor)
     return xp.linalg.solve(xp.matrix_transpose(factor), xp.linalg.solve(factor, right))
 
 
