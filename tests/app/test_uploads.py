@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from app.db.session import Database
 from app.db.tables import Dataset
 from app.main import create_app
-from app.services.archives import SUSPECT_FROM, Limits, unpack
+from app.services.archives import LARGEST_PIECE, SUSPECT_FROM, Limits, unpack
 from app.services.uploads import incoming
 from app.settings import Settings
 from tests.app.test_frame import problem
@@ -284,6 +284,13 @@ def test_tar_with_an_endless_header_is_refused(tmp_path: Path) -> None:
     header.size = (1 << 33) - 1
     with pytest.raises(Exception, match="no honest archive"):
         _unpack(header.tobuf() + bytes(10_240), tmp_path)
+
+
+def test_zip_with_an_endless_directory_is_refused(tmp_path: Path) -> None:
+    directory = LARGEST_PIECE + 1
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, directory, 4, 0)
+    with pytest.raises(Exception, match="no honest archive"):
+        _unpack(b"PK\x03\x04" + bytes(directory) + end, tmp_path)
 
 
 def test_upload_over_the_limit_is_refused(settings: Settings) -> None:
