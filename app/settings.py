@@ -64,6 +64,7 @@ class Settings(BaseSettings):
 
     heartbeat_seconds: float = Field(5, gt=0, description="How often a worker says that it lives.")
     heartbeat_limit_seconds: float = Field(30, gt=0, description="A worker silent for longer is taken over.")
+    job_history_days: float = Field(30, gt=0, description="How long the engine keeps ended jobs; results stay.")
     polling_seconds: float = Field(0.2, gt=0, description="How often queues are looked at.")
 
     @field_validator("data_roots", "model_roots", mode="before")

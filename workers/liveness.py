@@ -9,7 +9,9 @@ once, so the result stays single and right.
 import os
 import socket
 import threading
+import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -22,6 +24,9 @@ from app.errors import failure
 from app.settings import Settings
 
 GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
+ENDED = ("SUCCESS", *GIVEN_UP)
+FORGETTING_SECONDS = 3600
+FORGOTTEN_AT_ONCE = 500
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -86,6 +91,26 @@ def close_abandoned(database: Database) -> list[str]:
     return [workflow.workflow_id for workflow in ended]
 
 
+def forget_ended(history: timedelta) -> int:
+    """Remove jobs that ended longer ago from the engine's tables, which would else grow for ever; how many."""
+    before = (datetime.now(UTC) - history).isoformat()
+    forgotten = 0
+    while True:
+        # A child goes with its parent, which may still ask for the child's answer.
+        ended = DBOS.list_workflows(
+            status=list(ENDED),
+            completed_before=before,
+            has_parent=False,
+            limit=FORGOTTEN_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        if not ended:
+            return forgotten
+        DBOS.delete_workflows([workflow.workflow_id for workflow in ended], delete_children=True)
+        forgotten += len(ended)
+
+
 class Liveness:
     """A thread that beats for this worker and looks after its peers."""
 
@@ -122,11 +147,15 @@ class Liveness:
             )
 
     def _run(self) -> None:
+        next_forgetting = time.monotonic()
         while not self._stop.wait(self._settings.heartbeat_seconds):
             try:
                 self.beat()
                 self.take_over()
                 close_abandoned(self._database)
+                if time.monotonic() >= next_forgetting:
+                    forget_ended(timedelta(days=self._settings.job_history_days))
+                    next_forgetting = time.monotonic() + FORGETTING_SECONDS
             except Exception:
                 # The database may be away for a while; the worker goes on, and beats again when it is back.
                 log.exception("heartbeat failed")

@@ -1,0 +1,31 @@
+"""The engine's tables do not grow for ever, and what a job found outlives the job."""
+
+from pathlib import Path
+
+from sqlalchemy import text
+
+from app.db.session import Database
+from app.settings import Settings
+from tests.service import FAST, draw_images, running, wait_for
+
+
+def jobs_of_the_engine(settings: Settings) -> int:
+    database = Database(settings.url)
+    schema = "" if database.is_sqlite else "dbos."
+    with database.reading() as session:
+        count = session.execute(text(f"SELECT count(*) FROM {schema}workflow_status")).scalar_one()
+    database.close()
+    return int(count)
+
+
+def test_ended_jobs_are_forgotten_and_their_results_kept(settings: Settings, tmp_path: Path) -> None:
+    draw_images(tmp_path / "images" / "shapes")
+    changes = {**FAST, "data_roots": (tmp_path / "images",)}
+    settings = Settings(**(settings.model_dump(exclude_unset=True) | changes))
+    with running(settings) as service:
+        service.call("POST", "/v1/datasets", {"location": str(tmp_path / "images" / "shapes")})
+        found = service.until_ready("/v1/datasets/shapes")
+        wait_for(lambda: jobs_of_the_engine(settings) == 1, what="the engine to remember its job")
+    with running(settings.model_copy(update={"job_history_days": 1e-6})) as service:
+        wait_for(lambda: jobs_of_the_engine(settings) == 0, what="the engine to forget")
+        assert service.call("GET", "/v1/datasets/shapes") == found
