@@ -66,7 +66,8 @@ def _on_grid(rows: np.ndarray, neighbors: int) -> np.ndarray:
         chunk = slice(start, min(start + size, n))
         coarse, bounds = _coarse(rows, grid, chunk, neighbors, width)
         for block in _blocks(chunk.start, chunk.stop):
-            here, there = np.nonzero(coarse[_shifted(block, start)] <= bounds[_shifted(block, start), None])
+            own = _shifted(block, start)
+            here, there = np.nonzero(coarse[own] <= bounds[own, None])
             here += block.start
             steps = _distances(grid, here, there)
             near = steps <= _kth(here, steps, neighbors)[here - block.start] + 2
@@ -88,13 +89,14 @@ def _coarse(
         _widen(coarse, np.ascontiguousarray(grid[:, first:last].T), chunk)
         first, candidates = last, 0
         for block in _blocks(chunk.start, chunk.stop):
-            part = coarse[_shifted(block, chunk.start)]
+            own = _shifted(block, chunk.start)
+            part = coarse[own]
             # The exact distances of some k others bound that of the k-th nearest from above.
             near = np.argpartition(part, neighbors, axis=1)[:, : neighbors + 1]
             here = np.repeat(np.arange(block.start, block.stop), neighbors + 1)
             bound = np.max(_distances(rows, here, near.ravel()).reshape(len(part), -1), axis=1)
-            bounds[_shifted(block, chunk.start)] = np.floor(bound / width + 1.5)
-            candidates += int(np.count_nonzero(part <= bounds[_shifted(block, chunk.start), None]))
+            bounds[own] = np.floor(bound / width + 1.5)
+            candidates += int(np.count_nonzero(part <= bounds[own, None]))
         if candidates <= FEW_CANDIDATES * len(coarse):
             break
     return coarse, bounds

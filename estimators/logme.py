@@ -99,9 +99,7 @@ def sample_gradients(features: Array, labels: Array) -> Array:
     transposed = xp.matrix_transpose(features)
     wide = features.shape[0] < features.shape[1]
     eigenvalues, vectors = xp.linalg.eigh(features @ transposed if wide else transposed @ features)
-    if not bool(eigenvalues[-1] > 0):
-        raise CannotBeComputed("all features are zero")
-    above = eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
+    above = _above_rounding(eigenvalues, features)
     eigenvalues, vectors = eigenvalues[above], vectors[:, above]
     rotated = vectors * xp.sqrt(eigenvalues) if wide else features @ vectors
     projections = (xp.matrix_transpose(rotated) @ columns) ** 2 / eigenvalues[:, None]
@@ -132,11 +130,16 @@ def _spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
     eigenvalues, projections = eigenvalues_and_projections(
         features @ transposed if wide else transposed @ features, columns if wide else transposed @ columns
     )
+    above = _above_rounding(eigenvalues, features)
+    eigenvalues, squared = eigenvalues[above], projections[above, :] ** 2
+    return eigenvalues, squared if wide else squared / eigenvalues[:, None]
+
+
+def _above_rounding(eigenvalues: Array, features: Array) -> Array:
+    """(n,) which eigenvalues of the Gram matrix of features are more than rounding."""
     if not bool(eigenvalues[-1] > 0):
         raise CannotBeComputed("all features are zero")
-    kept = eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
-    eigenvalues, squared = eigenvalues[kept], projections[kept, :] ** 2
-    return eigenvalues, squared if wide else squared / eigenvalues[:, None]
+    return eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
 
 
 def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, samples: int) -> tuple[Array, Array]:

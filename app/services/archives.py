@@ -121,6 +121,7 @@ def unpack(archive: Path, destination: Path, *, limits: Limits) -> None:
         gzip.BadGzipFile,
         zlib.error,
         EOFError,
+        # zipfile's own, for a compression that it does not know and for a file under a password.
         NotImplementedError,
         RuntimeError,
         ValueError,
