@@ -137,7 +137,9 @@ def install_zoo(
     if name != "offline":
         raise typer.BadParameter(f"there is no zoo {name!r}; there is: offline")
     answer = subprocess.run(
-        [sys.executable, "-m", "workers.zoo", "install", "offline", "--json"], stdout=subprocess.PIPE, check=False
+        [sys.executable, "-m", "workers.offline_zoo", "install", "offline", "--json"],
+        stdout=subprocess.PIPE,
+        check=False,
     )
     if answer.returncode != 0:
         raise typer.Exit(answer.returncode)

@@ -20,9 +20,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from app.plain import plain
+from estimators.arrays.validation import check_features, check_labels, check_probabilities
 from estimators.catalog import METRICS, Evidence
 from estimators.score import CannotBeComputed, InvalidEvidence
-from estimators.validation import check_features, check_labels, check_probabilities
 
 NAMES = ("features", "labels", "source_probabilities", "reference_features", "targets")
 MEMBERS = len(NAMES)

@@ -13,9 +13,9 @@ import numpy as np
 
 from app.errors import failure
 from app.plain import plain
-from estimators.ensembles import Selection
+from estimators.ensembles.selection import Selection
+from estimators.ensembles.terms import Pool
 from estimators.score import CannotBeComputed, InvalidEvidence
-from estimators.team_terms import Pool
 
 VECTORS = ("domain_difference", "task_difference", "costs", "entropy")
 TABLES = ("disagreement", "agreement")

@@ -72,7 +72,7 @@ def disagreement_dense() -> dict[str, float]:
 
 def selection(method: str, models: int, size: int) -> dict[str, float]:
     from estimators import Pool, disagreement, select
-    from estimators.osborn import prediction_entropy
+    from estimators.ensembles.osborn import prediction_entropy
 
     rows = predictions(models)
     generator = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import estimators
-from estimators.ped import move
+from estimators.metrics.ped import move
 from tests.reference import formulas
 
 FIGURE = Path("docs/metrics-cost.svg")

@@ -30,8 +30,8 @@ import numpy as np
 
 import estimators
 from estimators import Pool, build_pool, select
-from estimators.agreement import STATISTICS, agreement
-from estimators.osborn import PRESETS
+from estimators.comparison.agreement import STATISTICS, agreement
+from estimators.ensembles.osborn import PRESETS
 
 SINGLES = ("leep", "nce", "logme", "regularized_h_score", "sfda", "tmi")
 

@@ -1,9 +1,9 @@
-"""Writes what the catalogue says of each metric into metrics.md: `python -m docs.metrics_tables`."""
+"""Writes what the catalog says of each metric into metrics.md: `python -m docs.metrics_tables`."""
 
 from pathlib import Path
 
 from estimators.catalog import METRICS, Metric, Parameter
-from estimators.resampling import default_resamples, method
+from estimators.comparison.resampling import default_resamples, method
 
 PAGE = Path(__file__).with_name("metrics.md")
 BEGIN, END = "<!-- metrics -->\n", "<!-- end of metrics -->"
@@ -26,7 +26,7 @@ def overview() -> str:
 
 
 def section(metric: Metric) -> str:
-    """All that the catalogue says of one metric."""
+    """All that the catalog says of one metric."""
     low, high = ("unbounded" if bound is None else f"{bound:g}" for bound in metric.range)
     lines = [
         f"### {metric.title}",
@@ -62,7 +62,7 @@ def _default(parameter: Parameter) -> str:
 
 
 def written(page: str) -> str:
-    """The page with what the catalogue says now."""
+    """The page with what the catalog says now."""
     head, rest = page.split(BEGIN)
     body = "\n\n".join([overview(), *(section(metric) for metric in METRICS.values())])
     return head + BEGIN + "\n" + body + "\n\n" + END + rest.split(END)[1]

@@ -1,8 +1,8 @@
 """Transferability estimators: arrays in, a Score out."""
 
-from estimators.baselines import linear_probe, nearest_neighbor
 from estimators.catalog import METRICS, Evidence, Metric, Parameter
-from estimators.ensembles import (
+from estimators.ensembles.osborn import disagreement, domain_difference, task_difference, transported_task_difference
+from estimators.ensembles.selection import (
     Pool,
     Selection,
     build_pool,
@@ -12,22 +12,22 @@ from estimators.ensembles import (
     score_team,
     select,
 )
-from estimators.etran import energy, etran
-from estimators.gbc import gbc
-from estimators.hscore import h_score, regularized_h_score
-from estimators.leep import leep
-from estimators.logme import logme
-from estimators.nce import nce
-from estimators.ncti import ncti
-from estimators.nleep import nleep
-from estimators.osborn import disagreement, domain_difference, task_difference, transported_task_difference
-from estimators.otce import otce
-from estimators.parc import parc
-from estimators.ped import ped
+from estimators.metrics.baselines import linear_probe, nearest_neighbor
+from estimators.metrics.etran import energy, etran
+from estimators.metrics.gbc import gbc
+from estimators.metrics.hscore import h_score, regularized_h_score
+from estimators.metrics.leep import leep
+from estimators.metrics.logme import logme
+from estimators.metrics.nce import nce
+from estimators.metrics.ncti import ncti
+from estimators.metrics.nleep import nleep
+from estimators.metrics.otce import otce
+from estimators.metrics.parc import parc
+from estimators.metrics.ped import ped
+from estimators.metrics.sfda import lda, sfda
+from estimators.metrics.tmi import tmi
+from estimators.metrics.transrate import transrate
 from estimators.score import CannotBeComputed, InvalidEvidence, Score
-from estimators.sfda import lda, sfda
-from estimators.tmi import tmi
-from estimators.transrate import transrate
 
 __all__ = [
     "METRICS",

@@ -7,22 +7,22 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from estimators.baselines import linear_probe, nearest_neighbor
-from estimators.etran import combine_etran, energy, etran
-from estimators.gbc import gbc
-from estimators.hscore import h_score, regularized_h_score
-from estimators.leep import leep
-from estimators.logme import logme
-from estimators.nce import nce
-from estimators.ncti import combine_ncti, ncti
-from estimators.nleep import nleep
-from estimators.parc import parc
-from estimators.ped import BASES, ped
+from estimators.arrays.validation import Array, check_choice, check_number, check_probabilities
+from estimators.metrics.baselines import linear_probe, nearest_neighbor
+from estimators.metrics.etran import combine_etran, energy, etran
+from estimators.metrics.gbc import gbc
+from estimators.metrics.hscore import h_score, regularized_h_score
+from estimators.metrics.leep import leep
+from estimators.metrics.logme import logme
+from estimators.metrics.nce import nce
+from estimators.metrics.ncti import combine_ncti, ncti
+from estimators.metrics.nleep import nleep
+from estimators.metrics.parc import parc
+from estimators.metrics.ped import BASES, ped
+from estimators.metrics.sfda import lda, sfda
+from estimators.metrics.tmi import tmi
+from estimators.metrics.transrate import transrate
 from estimators.score import CannotBeComputed, Score
-from estimators.sfda import lda, sfda
-from estimators.tmi import tmi
-from estimators.transrate import transrate
-from estimators.validation import Array, check_choice, check_number, check_probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's catalogue entry. Higher is better in every metric.
+    """A metric's catalog entry. Higher is better in every metric.
 
     Attributes:
         name: the name in the API and of the function in this package.

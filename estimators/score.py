@@ -11,7 +11,7 @@ class Score:
     """A metric's answer. Higher is better in every metric.
 
     Attributes:
-        value: finite number, in the unit that the metric's catalogue entry states.
+        value: finite number, in the unit that the metric's catalog entry states.
         warnings: sentences a person should read before trusting ``value``; each starts with a stable word and a
             colon (``"clipped: 41 % of the distances lie under the floor"``).
         details: plain numbers, strings and lists that explain ``value`` (n, D, C, iterations, ...).

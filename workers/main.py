@@ -11,15 +11,17 @@ from dbos import DBOS, DBOSConfig
 
 from app import jobs, logging
 from app.db.migrate import is_current
-from app.db.repositories.models import Catalogue
+from app.db.repositories.models import Catalog
 from app.db.session import Database
 from app.settings import Settings
-from workers import inspections, rankings, runtime
+from workers import runtime
 from workers.errors import Problem, raise_problem
-from workers.extractor import ExtractorProcess
-from workers.features import FeatureStore
+from workers.inspection import workflow as inspections
 from workers.liveness import Liveness, executor_name
-from workers.scorer import ScorerPool, scorer_count
+from workers.processes.parent import ExtractorProcess
+from workers.ranking import workflow as rankings
+from workers.scoring.pool import ScorerPool, scorer_count
+from workers.store.features import FeatureStore
 
 log = structlog.stdlib.get_logger(__name__)
 WORKFLOWS = (inspections, rankings)
@@ -61,14 +63,14 @@ def register_queues(settings: Settings) -> None:
         )
 
 
-def publish_catalogue(extractor: ExtractorProcess, database: Database, stop: threading.Event) -> None:
+def publish_catalog(extractor: ExtractorProcess, database: Database, stop: threading.Event) -> None:
     """Tell the API which models this worker's timm can build; also warms the extractor up."""
     try:
-        models = raise_problem(extractor.call("publish_catalogue", {}))["models"]
+        models = raise_problem(extractor.call("publish_catalog", {}))["models"]
     except Problem as problem:
         if stop.is_set():
             return
-        log.warning("the catalogue was not published", code=problem.code, detail=problem.detail)
+        log.warning("the catalog was not published", code=problem.code, detail=problem.detail)
         return
     rows = [
         {
@@ -82,8 +84,8 @@ def publish_catalogue(extractor: ExtractorProcess, database: Database, stop: thr
         for model in models
     ]
     with database.transaction() as session:
-        Catalogue(session).replace(rows)
-    log.info("catalogue published", models=len(rows))
+        Catalog(session).replace(rows)
+    log.info("catalog published", models=len(rows))
 
 
 def run(settings: Settings) -> None:
@@ -113,7 +115,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     _stop_with_parent(stop)
     threading.Thread(
-        target=publish_catalogue, args=(parts.extractor, database, stop), name="catalogue", daemon=True
+        target=publish_catalog, args=(parts.extractor, database, stop), name="catalog", daemon=True
     ).start()
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
     stop.wait()

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from app.db.session import Database
 from app.settings import Settings
-from workers.extractor import ExtractorProcess
-from workers.features import FeatureStore
-from workers.scorer import ScorerPool
+from workers.processes.parent import ExtractorProcess
+from workers.scoring.pool import ScorerPool
+from workers.store.features import FeatureStore
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models, zoos, and the catalogue of what timm can build."""
+"""Models, zoos, and the catalog of what timm can build."""
 
 from typing import Annotated
 
@@ -9,10 +9,10 @@ from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.paths import ModelPath, ZooPath
 from app.api.problems import problem_responses
 from app.api.route import Route
-from app.db.repositories.models import Catalogue, Models, Zoos
+from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.tables import Model, ResourceState, Zoo
 from app.schemas.models import (
-    CatalogueEntry,
+    CatalogEntry,
     ModelAnswer,
     ModelChange,
     ModelCreate,
@@ -105,17 +105,17 @@ def delete_model(model: ModelPath, session: SessionDep, caller: SubmitterDep) ->
     models.delete(session, caller, model)
 
 
-@router.get("/catalogue", tags=["models"])
-def list_catalogue(
+@router.get("/catalog", tags=["models"])
+def list_catalog(
     session: ReadSessionDep,
     caller: ReaderDep,
     search: Annotated[str | None, Query(max_length=100, description="Part of a name.")] = None,
     limit: LimitQuery = 50,
     cursor: CursorQuery = None,
-) -> Page[CatalogueEntry]:
+) -> Page[CatalogEntry]:
     """The pre-trained models that the workers' timm can build by name, in alphabetical order."""
-    rows = Catalogue(session).search(search, limit=limit, after=cursor)
-    return page_of(rows, limit, CatalogueEntry.model_validate, key=lambda row: row.name)
+    rows = Catalog(session).search(search, limit=limit, after=cursor)
+    return page_of(rows, limit, CatalogEntry.model_validate, key=lambda row: row.name)
 
 
 def zoo_answer(session: ReadSessionDep, zoo: Zoo) -> ZooAnswer:

@@ -174,7 +174,7 @@ class Model(Owned, Base):
     name: Mapped[str] = mapped_column(String(300))
     spec: Mapped[dict[str, Any]]
     source_dataset: Mapped[str | None] = mapped_column(String(300))
-    licence: Mapped[str | None] = mapped_column(String(300))
+    license: Mapped[str | None] = mapped_column(String(300))
     state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
     problem: Mapped[dict[str, Any] | None]
     digest: Mapped[str | None] = mapped_column(String(64))
@@ -311,10 +311,10 @@ class Worker(Base):
     started_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class CatalogueModel(Base):
+class CatalogModel(Base):
     """A model that the workers' timm can build, so that the API can search without timm."""
 
-    __tablename__ = "catalogue_models"
+    __tablename__ = "catalog_models"
 
     name: Mapped[str] = mapped_column(String(300), primary_key=True)
     architecture: Mapped[str] = mapped_column(String(200), index=True)

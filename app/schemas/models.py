@@ -69,7 +69,7 @@ class ModelCreate(Body):
         description="What the model was trained on: a free name such as `imagenet-1k`, or the id or name of a "
         "registered data set. A data set registered as `sample_of` that name serves as its source sample.",
     )
-    licence: Text | None = Field(None, min_length=1, max_length=300)
+    license: Text | None = Field(None, min_length=1, max_length=300)
     shared: bool = False
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class ModelAnswer(OwnedAnswer):
 
     spec: JsonObject = Field(description="Where it comes from.")
     source_dataset: str | None
-    licence: str | None
+    license: str | None
     state: ResourceState
     problem: Problem | None
     digest: str | None = Field(description="SHA-256 of the weights: the same weights, the same value.")
@@ -116,7 +116,7 @@ class ModelAnswer(OwnedAnswer):
     inspected_at: datetime | None
 
 
-class CatalogueEntry(Answer):
+class CatalogEntry(Answer):
     """A model that the workers' timm can build from its name."""
 
     name: str

@@ -215,7 +215,7 @@ class EnsemblesAnswer(Answer):
 
 
 class MetricAnswer(Answer):
-    """A metric's catalogue entry."""
+    """A metric's catalog entry."""
 
     name: str
     title: str

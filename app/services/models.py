@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
-from app.db.repositories.models import Catalogue, Models, Zoos
+from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.tables import Model, Zoo, ZooModel
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
@@ -32,7 +32,7 @@ def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, b
             name=name,
             spec=_spec(session, settings, body),
             source_dataset=body.source_dataset,
-            licence=body.licence,
+            license=body.license,
             owner=caller.owner,
             shared=body.shared,
         )
@@ -68,10 +68,10 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, 
             f"{reference!r} is not a timm name such as resnet50.a1_in1k; other places are written hf-hub:owner/name or "
             "local-dir:PATH",
         )
-    catalogue = Catalogue(session)
-    if not catalogue.is_empty() and not catalogue.has(reference):
-        near = [row.name for row in catalogue.search(reference.split(".")[0], limit=5, after=None)][:5]
-        advice = f"; near it are {', '.join(near)}" if near else "; GET /v1/catalogue searches all names"
+    catalog = Catalog(session)
+    if not catalog.is_empty() and not catalog.has(reference):
+        near = [row.name for row in catalog.search(reference.split(".")[0], limit=5, after=None)][:5]
+        advice = f"; near it are {', '.join(near)}" if near else "; GET /v1/catalog searches all names"
         raise Invalid.at("/model", f"timm has no pre-trained weights named {reference!r}{advice}")
     return {"kind": "timm", "name": reference}
 

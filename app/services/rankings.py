@@ -28,7 +28,7 @@ from app.services import models as model_rules
 from app.settings import Settings
 from app.teams import attempt, load_pool, reading
 from estimators.catalog import METRICS
-from estimators.ensembles import score_team
+from estimators.ensembles.selection import score_team
 
 MINIMUM_CLASSES = 2
 

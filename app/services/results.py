@@ -224,7 +224,7 @@ def ensembles_as_csv(answer: EnsemblesAnswer) -> str:
 
 
 def metric_answer(metric: Metric) -> MetricAnswer:
-    """A metric's catalogue entry for people."""
+    """A metric's catalog entry for people."""
     return MetricAnswer(
         name=metric.name,
         title=metric.title,

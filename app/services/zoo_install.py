@@ -39,7 +39,7 @@ def _model(entry: dict[str, Any]) -> Model:
         name=entry["name"],
         spec=entry["spec"],
         source_dataset=entry["source_dataset"],
-        licence=entry["licence"],
+        license=entry["license"],
         owner=LOCAL_CALLER.owner,
         shared=True,
     )

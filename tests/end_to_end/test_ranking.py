@@ -169,7 +169,7 @@ def test_layers_are_ranked_inside_each_model(service: Service, ranking: dict[str
         assert score["interval"]["low"] - 1e-9 <= score["value"] <= score["interval"]["high"] + 1e-9
 
 
-def test_all_metrics_of_the_catalogue_have_intervals_and_chances(service: Service, ranking: dict[str, Any]) -> None:
+def test_all_metrics_of_the_catalog_have_intervals_and_chances(service: Service, ranking: dict[str, Any]) -> None:
     names = sorted(metric["name"] for metric in service.call("GET", "/v1/metrics"))
     asked = {"target": "shapes", "models": ["resnet", "vit"], "metrics": names}
     ended = service.until_final(service.call("POST", "/v1/rankings", asked))

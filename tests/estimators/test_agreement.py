@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import CannotBeComputed, InvalidEvidence
-from estimators.agreement import STATISTICS, agreement, kendall, pearson, weighted_kendall
+from estimators.comparison.agreement import STATISTICS, agreement, kendall, pearson, weighted_kendall
 
 BY_NAME = {"weighted_kendall": weighted_kendall, "kendall": kendall, "pearson": pearson}
 

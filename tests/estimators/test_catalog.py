@@ -1,4 +1,4 @@
-"""The catalogue is complete, checks what it is given, and is what the page says."""
+"""The catalog is complete, checks what it is given, and is what the page says."""
 
 import inspect
 
@@ -12,7 +12,7 @@ from tests.estimators.examples import evidence
 NAMES = sorted(METRICS)
 
 
-def test_the_page_says_what_the_catalogue_says() -> None:
+def test_the_page_says_what_the_catalog_says() -> None:
     page = metrics_tables.PAGE.read_text()
     assert metrics_tables.written(page) == page, "run: python -m docs.metrics_tables"
 

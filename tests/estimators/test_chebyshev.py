@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from estimators import chebyshev
+from estimators.arrays import chebyshev
 
 CASES = {
     "alike dimensions": lambda rng: rng.normal(size=(300, 40)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from estimators import CannotBeComputed
-from estimators.consensus import LARGEST_EXACT, consensus
+from estimators.comparison.consensus import LARGEST_EXACT, consensus
 
 
 def contradictions(scores: np.ndarray, order: tuple[int, ...]) -> int:

@@ -12,7 +12,7 @@ import torch
 
 import estimators
 from estimators import CannotBeComputed, InvalidEvidence, Pool, build_pool, e_leep, ms_leep, score_team, select
-from estimators import ensembles as module
+from estimators.ensembles import selection as module
 from tests.reference.oracles import inputs, oracles
 
 Kind = Callable[[Any], Any]
@@ -175,7 +175,7 @@ def test_local_search_finds_the_best_team_of_small_pools(method: str, seed: int)
 def test_large_pools_are_searched_not_enumerated(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make_pool(models=12)
     exact = select(pool, size=4)
-    monkeypatch.setattr("estimators.team_search.EXACT_TEAMS", 100)
+    monkeypatch.setattr("estimators.ensembles.search.EXACT_TEAMS", 100)
     found = select(pool, size=4)
     assert not found.exhaustive
     assert found.members == exact.members

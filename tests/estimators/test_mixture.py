@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from estimators.mixture import fit_responsibilities
+from estimators.arrays.mixture import fit_responsibilities
 from tests.estimators.examples import classes_in_space
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import estimators
-from estimators import InvalidEvidence, disagreement, domain_difference, osborn, otce, task_difference
-from estimators.transport import balanced_sample, transport
+from estimators import InvalidEvidence, disagreement, domain_difference, otce, task_difference
+from estimators.arrays.transport import balanced_sample, transport
+from estimators.ensembles import osborn
 from tests.reference.oracles import inputs, oracles
 
 Kind = Callable[[Any], Any]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from estimators import METRICS, CannotBeComputed, Evidence, energy
-from estimators.resampling import (
+from estimators.comparison.resampling import (
     bootstrap_weights,
     combine_resamples,
     default_resamples,
@@ -117,7 +117,7 @@ def test_a_metric_that_needs_no_pool_cannot_be_joined_over_one() -> None:
 @pytest.mark.parametrize("name", ["logme", "h_score", "regularized_h_score"])
 def test_the_share_of_a_sample_is_its_derivative(name: str) -> None:
     """Replacing a sample by another of its class changes the score by the difference of their shares."""
-    from estimators.resampling import LINEAR
+    from estimators.comparison.resampling import LINEAR
 
     features, labels = classes_in_space(samples=4000, relu=True)
     score, shares = LINEAR[name](Evidence(features, labels), {})

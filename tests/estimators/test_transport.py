@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import CannotBeComputed, InvalidEvidence
-from estimators.transport import SOLVERS, balanced_sample, transport
-from estimators.validation import to_numpy
+from estimators.arrays.transport import SOLVERS, balanced_sample, transport
+from estimators.arrays.validation import to_numpy
 from tests.reference.oracles import inputs, oracles
 
 Kind = Callable[[Any], Any]

@@ -258,7 +258,7 @@ def test_parc_in_ranges_equals_parc_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     x, y = classes_in_space()
     x, y = np.concatenate([x, x[:50]]), np.concatenate([y, y[:50]])
     whole = float(estimators.parc(features=x, labels=y))
-    module = importlib.import_module("estimators.parc")
+    module = importlib.import_module("estimators.metrics.parc")
     monkeypatch.setattr(module, "SMALLEST_BUDGET", 3000)
     monkeypatch.setattr(module, "BLOCK_ROWS", 64)
     assert float(estimators.parc(features=x, labels=y)) == pytest.approx(whole, rel=1e-12)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app.settings import SLEEPING_THREADS, Settings
-from workers.extractor import ExtractorProcess
+from workers.processes.parent import ExtractorProcess
 
 # As in the extractor: waiting threads that spin make tests beside busy processes several times slower.
 for name, value in SLEEPING_THREADS.items():

@@ -10,7 +10,7 @@ from workers.errors import DatasetChanged, Stopped, StorageFull
 from workers.images import transforms
 from workers.images.cache import ImageCache
 from workers.images.index import DatasetIndex
-from workers.images.inspection import inspect_dataset
+from workers.inspection.images import inspect_dataset
 
 SAMPLE = [0, 3, 5, 11]
 

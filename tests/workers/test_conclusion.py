@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.db.tables import RankingScore, Score
-from workers.conclusion import competition_ranks, summarize
+from workers.ranking.conclusion import competition_ranks, summarize
 
 REQUEST: Mapping[str, Any] = {"intervals": {"level": 0.9, "resamples": None, "seed": 0}}
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from timm.data import create_transform, resolve_model_data_config
 
 from app.settings import Settings
-from workers import extraction
+from workers.device import extraction
+from workers.device.loading import inspect_model
 from workers.errors import DatasetChanged, ExtractionFailed, ModelRefused
-from workers.features import HEAD, FeatureStore, evidence_keys
 from workers.images.index import DatasetIndex
-from workers.images.inspection import inspect_dataset
-from workers.models import inspect_model
+from workers.inspection.images import inspect_dataset
+from workers.store.features import HEAD, FeatureStore, evidence_keys
 
 Specify = Callable[..., dict[str, Any]]
 Extract = Callable[..., dict[str, Any]]

@@ -14,9 +14,9 @@ import pytest
 
 from app.settings import Settings
 from workers.errors import ExtractorDied, Stopped, TimeLimitExceeded
-from workers.extractor import ExtractorProcess
-from workers.features import FeatureStore, evidence_keys
-from workers.images.inspection import inspect_dataset
+from workers.inspection.images import inspect_dataset
+from workers.processes.parent import ExtractorProcess
+from workers.store.features import FeatureStore, evidence_keys
 
 GONE_SECONDS = 10
 # A command that needs no torch, for what both roles share.
@@ -127,17 +127,17 @@ def test_a_child_started_from_a_thread_that_ended_lives_on(settings: Settings) -
 def test_close_ends_the_process(settings: Settings) -> None:
     extractor = ExtractorProcess(settings)
     with pytest.raises(TimeLimitExceeded):
-        extractor.call("publish_catalogue", {}, time_limit_seconds=0.05)
+        extractor.call("publish_catalog", {}, time_limit_seconds=0.05)
     threading.Timer(0.5, extractor.close).start()
     with pytest.raises(ExtractorDied):
-        extractor.call("publish_catalogue", {})
+        extractor.call("publish_catalog", {})
     assert extractor.process_id is None
 
 
 PARENT = """
 import sys, threading, time
 from app.settings import Settings
-from workers.extractor import ExtractorProcess
+from workers.processes.parent import ExtractorProcess
 
 role = "extractor" if sys.argv[2] == "stuck" else "scorer"
 extractor = ExtractorProcess(Settings(home=sys.argv[1]), role=role)
@@ -147,7 +147,7 @@ def show():
     if sys.argv[2] == "starting":
         print(extractor.process_id, flush=True)
 threading.Thread(target=show, daemon=True).start()
-extractor.call(*{"extractor": ("publish_catalogue", {}), "scorer": ("score", {"cells": []})}[role])
+extractor.call(*{"extractor": ("publish_catalog", {}), "scorer": ("score", {"cells": []})}[role])
 print(extractor.process_id, flush=True)
 time.sleep(60)
 """

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.features import FeatureStore, evidence_key, evidence_keys
+from workers.store.features import FeatureStore, evidence_key, evidence_keys
 
 INPUT = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9}
 PLAIN: dict[str, Any] = {
@@ -67,7 +67,6 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    code = (
-        "import sys, workers.features, workers.extractor, workers.images.inspection; sys.exit('torch' in sys.modules)"
-    )
+    modules = "workers.store.features, workers.processes.parent, workers.inspection.images"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,7 @@ from app.settings import Settings
 from tests.workers.conftest import picture
 from workers.errors import DatasetChanged, DatasetRejected, Stopped
 from workers.images.index import DatasetIndex
-from workers.images.inspection import inspect_dataset
+from workers.inspection.images import inspect_dataset
 
 
 def inspect(root: Path, settings: Settings) -> DatasetIndex:

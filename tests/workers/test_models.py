@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from timm.models import _builder
 
 from app.settings import Settings
+from workers.device.loading import inspect_model, load_model, publish_catalog
+from workers.device.weights import check_finite, watched_loading
 from workers.errors import ModelRefused, ModelUnavailable
-from workers.models import inspect_model, load_model, publish_catalogue
-from workers.weights import check_finite, watched_loading
 
 Specify = Callable[..., dict[str, Any]]
 
@@ -340,8 +340,8 @@ class TestHub:
         assert constants.HF_HUB_OFFLINE is False
 
 
-def test_catalogue_lists_what_is_installed() -> None:
-    entries = {entry["name"]: entry for entry in publish_catalogue()}
+def test_catalog_lists_what_is_installed() -> None:
+    entries = {entry["name"]: entry for entry in publish_catalog()}
     assert len(entries) > 1000
     assert entries["resnet50.a1_in1k"]["architecture"] == "resnet50"
     assert entries["resnet50.a1_in1k"]["tag"] == "a1_in1k"
@@ -349,7 +349,7 @@ def test_catalogue_lists_what_is_installed() -> None:
 
 
 def test_the_single_logit_is_a_pair(model_spec: Specify, settings: Settings) -> None:
-    from workers.forward import forward
+    from workers.device.forward import forward
 
     loaded = load_model(model_spec(num_classes=1), settings)
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from workers.errors import Stopped
-from workers.store import ContentStore
+from workers.store.content import ContentStore
 
 FIRST, SECOND, THIRD = ("a" * 64, "b" * 64, "c" * 64)
 

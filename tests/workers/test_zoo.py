@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from app.settings import Settings
-from workers import zoo
+from workers import offline_zoo as zoo
+from workers.device.loading import load_model
 from workers.errors import ModelRefused, ModelUnavailable
-from workers.models import load_model
 
 SMALL = replace(
     zoo.OFFLINE[0],

@@ -18,8 +18,8 @@ from app.settings import Settings
 from workers.errors import Stopped, StorageFull
 from workers.images import transforms
 from workers.images.index import DatasetIndex
-from workers.processors import thread_count
-from workers.store import ContentStore, Entry
+from workers.processes.threads import thread_count
+from workers.store.content import ContentStore, Entry
 
 FORMAT_VERSION = 1
 CHUNK = 64

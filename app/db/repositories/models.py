@@ -1,4 +1,4 @@
-"""Queries on models, zoos and the catalogue that the workers publish."""
+"""Queries on models, zoos and the catalog that the workers publish."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from app.caller import Caller
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
     FINAL_STATES,
-    CatalogueModel,
+    CatalogModel,
     Model,
     Ranking,
     RankingModel,
@@ -94,7 +94,7 @@ class Zoos(OwnedRepository[Zoo]):
         ).all()
 
 
-class Catalogue:
+class Catalog:
     """The models that the workers' timm can build."""
 
     def __init__(self, session: Any) -> None:
@@ -102,24 +102,24 @@ class Catalogue:
 
     def replace(self, rows: Sequence[dict[str, Any]]) -> None:
         """Put this list in the place of the old one."""
-        self.session.execute(delete(CatalogueModel))
+        self.session.execute(delete(CatalogModel))
         if rows:
             moment = now()
-            self.session.execute(insert(CatalogueModel), [{**row, "published_at": moment} for row in rows])
+            self.session.execute(insert(CatalogModel), [{**row, "published_at": moment} for row in rows])
 
-    def search(self, text: str | None, *, limit: int, after: str | None) -> list[CatalogueModel]:
+    def search(self, text: str | None, *, limit: int, after: str | None) -> list[CatalogModel]:
         """Up to ``limit + 1`` models whose names hold ``text``, by name."""
-        query = select(CatalogueModel).order_by(CatalogueModel.name).limit(limit + 1)
+        query = select(CatalogModel).order_by(CatalogModel.name).limit(limit + 1)
         if text:
-            query = query.where(CatalogueModel.name.contains(text, autoescape=True))
+            query = query.where(CatalogModel.name.contains(text, autoescape=True))
         if after is not None:
-            query = query.where(CatalogueModel.name > after)
+            query = query.where(CatalogModel.name > after)
         return list(self.session.scalars(query))
 
     def is_empty(self) -> bool:
         """Whether no worker has published yet."""
-        return self.session.scalar(select(CatalogueModel.name).limit(1)) is None
+        return self.session.scalar(select(CatalogModel.name).limit(1)) is None
 
     def has(self, name: str) -> bool:
         """Whether timm knows the name."""
-        return self.session.get(CatalogueModel, name) is not None
+        return self.session.get(CatalogModel, name) is not None

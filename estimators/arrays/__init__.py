@@ -1,0 +1,1 @@
+"""Mathematics and checks that the metrics share."""

@@ -1,0 +1,1 @@
+"""What scores of several models say together: consensus, resampling, agreement."""

@@ -1,0 +1,1 @@
+"""Teams of models: their terms, their value, and the search for the best."""

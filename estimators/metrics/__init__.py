@@ -1,0 +1,1 @@
+"""One file a metric: its formula, and how it is computed."""

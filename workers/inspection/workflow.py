@@ -1,0 +1,119 @@
+"""Look at a data set or a model once, when it is registered."""
+
+import time
+from typing import Any
+
+import structlog
+from dbos import DBOS
+
+from app.db.repositories.datasets import Datasets
+from app.db.repositories.models import Models
+from app.db.tables import ResourceState, now
+from app.errors import failure
+from app.jobs import Workflow
+from app.settings import Settings
+from workers.errors import Problem, Stopped, raise_problem
+from workers.inspection.images import inspect_dataset as read_dataset
+from workers.ranking.planning import index_path
+from workers.runtime import current
+
+log = structlog.stdlib.get_logger(__name__)
+PROGRESS_SECONDS = 1.0
+
+
+@DBOS.workflow(name=Workflow.INSPECT_DATASET.value, max_recovery_attempts=5)
+def inspect_dataset(dataset_id: str) -> str:
+    """Count and fingerprint the images of a data set."""
+    return inspect_dataset_step(dataset_id)
+
+
+@DBOS.step(retries_allowed=True, max_attempts=3, interval_seconds=5, backoff_rate=2)
+def inspect_dataset_step(dataset_id: str) -> str:
+    """Read every image, write the index, then the row. Does nothing if the row is gone or done."""
+    runtime = current()
+    with runtime.database.reading() as session:
+        row = Datasets(session).get(dataset_id)
+    if row is None or row.state is not ResourceState.PENDING:
+        return "nothing to do"
+    values = _dataset_values(runtime.settings, dataset_id, row.spec)
+    with runtime.database.transaction() as session:
+        row = Datasets(session).get(dataset_id)
+        if row is not None:
+            for name, value in values.items():
+                setattr(row, name, value)
+            row.inspected_at = now()
+            row.progress = None
+    log.info("data set inspected", dataset=dataset_id, state=values["state"].value)
+    return str(values["state"].value)
+
+
+def _dataset_values(settings: Settings, dataset_id: str, spec: dict[str, Any]) -> dict[str, Any]:
+    told = 0.0
+
+    def tell(progress: dict[str, Any]) -> None:
+        nonlocal told
+        if time.monotonic() - told < PROGRESS_SECONDS:
+            return
+        told = time.monotonic()
+        with current().database.transaction() as session:
+            row = Datasets(session).get(dataset_id)
+            if row is None:
+                raise Stopped("the data set was deleted")
+            row.progress = {"done": progress["done"], "total": progress["total"]}
+
+    try:
+        index = read_dataset(spec, settings=settings, progress=tell)
+    except Problem as problem:
+        return {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
+    index.save(index_path(settings, dataset_id))
+    return {
+        "state": ResourceState.READY,
+        "problem": None,
+        "fingerprint": index.fingerprint,
+        "image_count": len(index),
+        "class_counts": index.counts,
+        "unreadable": list(index.unreadable),
+    }
+
+
+@DBOS.workflow(name=Workflow.INSPECT_MODEL.value, max_recovery_attempts=5)
+def inspect_model(model_id: str) -> str:
+    """Load and digest a model."""
+    return inspect_model_step(model_id)
+
+
+@DBOS.step(retries_allowed=True, max_attempts=3, interval_seconds=5, backoff_rate=2)
+def inspect_model_step(model_id: str) -> str:
+    """Load the weights in the extractor, then write the row. Does nothing if the row is gone or done."""
+    runtime = current()
+    with runtime.database.reading() as session:
+        row = Models(session).get(model_id)
+    if row is None or row.state is not ResourceState.PENDING:
+        return "nothing to do"
+    values: dict[str, Any]
+    try:
+        card = runtime.extractor.call(
+            "inspect_model",
+            {"model": row.spec},
+            time_limit_seconds=runtime.settings.extraction_time_limit_seconds,
+        )
+        raise_problem(card)
+        values = {
+            "state": ResourceState.READY,
+            "problem": None,
+            "card": card,
+            "digest": card["weights_digest"],
+            "parameters": card["parameters"],
+        }
+    except Problem as problem:
+        values = {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
+    with runtime.database.transaction() as session:
+        row = Models(session).get(model_id)
+        if row is not None:
+            for name, value in values.items():
+                setattr(row, name, value)
+            if row.license is None and values.get("card"):
+                row.license = values["card"].get("license")
+            row.inspected_at = now()
+    log.info("model inspected", model=model_id, state=values["state"].value)
+    return str(values["state"].value)

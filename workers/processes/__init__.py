@@ -1,0 +1,1 @@
+"""Child processes: started warm, replaced when they die."""

@@ -1,0 +1,209 @@
+"""What is said of a ranking when all of its models have ended: ranks, consensus, ensembles."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
+from app.plain import plain
+from estimators.catalog import METRICS
+from estimators.comparison.consensus import consensus
+from estimators.comparison.resampling import Resamples, combine_resamples, interval, pool_summary
+from estimators.score import Score as Value
+from workers.runtime import Runtime
+from workers.store.features import HEAD
+
+# What differs by less is rounding, not merit.
+TIE = 1e-9
+Cells = Sequence[tuple[RankingScore, Score]]
+
+
+def conclude(
+    runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model], cells: Cells
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The summary and the ensembles of a ranking whose models ``runs`` have scores."""
+    return summarize(ranking.request, [run.model_id for run in runs], cells), _teams(runtime, ranking, runs, models)
+
+
+def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) -> dict[str, Any]:
+    """Ranks, intervals and the chance to be best for each metric, and what the metrics say together."""
+    layers: dict[str, dict[str, dict[str, float]]] = {}
+    by_layer: dict[str, dict[str, dict[str, Score]]] = {}
+    present = set(order)
+    for cell, score in cells:
+        if score.value is None or cell.model_id not in present:
+            continue
+        layers.setdefault(cell.model_id, {}).setdefault(cell.metric, {})[cell.layer] = score.value
+        by_layer.setdefault(cell.layer, {}).setdefault(cell.metric, {})[cell.model_id] = score
+    heads = by_layer.get(HEAD, {})
+    combined = {metric: pool_values(metric, scores) for metric, scores in heads.items() if METRICS[metric].combine}
+    values = {
+        metric: combined.get(metric) or {model: float(score.value or 0.0) for model, score in scores.items()}
+        for metric, scores in heads.items()
+    }
+    ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
+    drawn = {metric: resamples_of(metric, scores) for metric, scores in heads.items()}
+    return {
+        "ranks": ranks,
+        "layer_ranks": {
+            model_id: {metric: competition_ranks(scores) for metric, scores in metrics.items()}
+            for model_id, metrics in layers.items()
+        },
+        "pool_values": combined,
+        "intervals": intervals_of(drawn, request["intervals"]),
+        # A layer is compared with the others of its model, so the parts of a pool's metric stand for themselves.
+        "layer_intervals": {
+            layer: intervals_of({metric: draws(scores) for metric, scores in metrics.items()}, request["intervals"])
+            for layer, metrics in by_layer.items()
+            if len(by_layer) > 1
+        },
+        "metrics": {metric: chances(len(scores), drawn[metric]) for metric, scores in heads.items()},
+        **consensus_of(ranks, order),
+    }
+
+
+def consensus_of(ranks: Mapping[str, Mapping[str, int]], order: Sequence[str]) -> dict[str, Any]:
+    """One order of the models by all metrics, and how much the metrics disagree."""
+    if not ranks:
+        return {"order": list(order)}
+    # Ranks in place of scores: what differs by rounding alone is a tie here too.
+    agreed = consensus([[-ranks[metric].get(model, math.nan) for model in order] for metric in ranks])
+    placed = [order[index] for index in agreed.order]
+    return {
+        "order": [*placed, *(model for model in order if model not in set(placed))],
+        "consensus": {
+            "ranks": {model: place for place, model in enumerate(placed, start=1)},
+            "mean_ranks": {
+                model: float(mean) for model, mean in zip(order, agreed.mean_rank, strict=True) if not math.isnan(mean)
+            },
+            "method": agreed.method,
+            "source": agreed.source,
+        },
+        "disagreement": {
+            "kendall_tau": plain(
+                dict(zip(ranks, (dict(zip(ranks, row, strict=True)) for row in agreed.agreement), strict=True))
+            ),
+            "mean_kendall_tau": agreed.mean_tau,
+            "kendall_w": agreed.kendall_w,
+        },
+    }
+
+
+def pool_values(metric: str, scores: Mapping[str, Score]) -> dict[str, float]:
+    """The values of a metric that means something within a pool only."""
+    combine = METRICS[metric].combine
+    if combine is None:
+        raise ValueError(f"{metric} needs no pool")
+    parts = [Value(float(score.value or 0.0), details=score.details) for score in scores.values()]
+    return dict(zip(scores, map(float, combine(parts)), strict=True))
+
+
+def resamples_of(metric: str, scores: Mapping[str, Score]) -> dict[str, Resamples]:
+    """Model -> what was drawn of its score; of a metric that needs the pool only if all models share the draws."""
+    drawn = draws(scores)
+    if METRICS[metric].combine is None:
+        return drawn
+    if not _shared(len(scores), drawn):
+        return {}
+    return dict(zip(drawn, combine_resamples(metric, list(drawn.values())), strict=True))
+
+
+def draws(scores: Mapping[str, Score]) -> dict[str, Resamples]:
+    """Model -> what was drawn of its own score."""
+    return {
+        model: Resamples(
+            Value(float(score.value or 0.0), details=score.details),
+            np.asarray(score.resamples["values"], dtype=np.float64),
+            score.resamples["method"],
+            {part: np.asarray(values) for part, values in score.resamples.get("parts", {}).items()},
+        )
+        for model, score in scores.items()
+        if score.resamples is not None
+    }
+
+
+def _shared(models: int, drawn: Mapping[str, Resamples]) -> bool:
+    return len(drawn) == models and len({len(resamples.values) for resamples in drawn.values()}) == 1
+
+
+def intervals_of(
+    drawn: Mapping[str, Mapping[str, Resamples]], choice: Mapping[str, Any] | None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Model -> metric -> the interval that holds the asked share of the resamples."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    if choice is None:
+        return found
+    for metric, models in drawn.items():
+        for model_id, resamples in models.items():
+            low, high = interval(resamples, choice["level"])
+            found.setdefault(model_id, {})[metric] = {
+                "low": low,
+                "high": high,
+                "level": choice["level"],
+                "resamples": len(resamples.values),
+                "method": resamples.method,
+            }
+    return found
+
+
+def chances(models: int, drawn: Mapping[str, Resamples]) -> dict[str, Any]:
+    """How likely each model is the best by one metric, over resamples that all models share."""
+    if not _shared(models, drawn):
+        return {"models": models, "resamples": 0}
+    pool = pool_summary([resamples.values for resamples in drawn.values()])
+    return {
+        "models": models,
+        "resamples": len(next(iter(drawn.values())).values),
+        "probability_best": dict(zip(drawn, map(float, pool.probability_best), strict=True)),
+        "expected_rank": dict(zip(drawn, map(float, pool.expected_rank), strict=True)),
+    }
+
+
+def _teams(
+    runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model]
+) -> list[dict[str, Any]]:
+    choices, teams = ranking.request["ensembles"], ranking.request["teams"]
+    if not choices and not teams:
+        return []
+    names = display_names([models[run.model_id] for run in runs])
+    evidence = {run.model_id: run.evidence or {} for run in runs}
+    sources = ranking.request["sources"]
+    samples = {sources.get(models[run.model_id].source_dataset or "") for run in runs}
+    payload = {
+        "models": [
+            {
+                "name": names[run.model_id],
+                "parameters": models[run.model_id].parameters,
+                "label_space": models[run.model_id].source_dataset or run.model_id,
+                "target_key": evidence[run.model_id]["target"][HEAD],
+                "source_key": evidence[run.model_id].get("source", {}).get(HEAD),
+            }
+            for run in runs
+        ],
+        "source_is_one": len(samples - {None}) == 1,
+        "choices": choices,
+        "teams": [[names.get(model_id, model_id) for model_id in team] for team in teams],
+        "folder": str(runtime.settings.rankings_folder / ranking.id),
+    }
+    answers: list[dict[str, Any]] = runtime.scorers.call("teams", payload)
+    return answers
+
+
+def display_names(models: Sequence[Model]) -> dict[str, str]:
+    """Id -> name, or the id where two models of the pool, of different owners, have one name."""
+    counts = Counter(model.name for model in models)
+    return {model.id: model.name if counts[model.name] == 1 else model.id for model in models}
+
+
+def competition_ranks(scores: Mapping[str, float]) -> dict[str, int]:
+    """1 for the highest; scores equal but for rounding share the better rank (1, 2, 2, 4)."""
+    ranks: dict[str, int] = {}
+    first, best = 0, math.inf
+    for place, (key, value) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), start=1):
+        if not math.isclose(value, best, rel_tol=TIE, abs_tol=TIE):
+            first, best = place, value
+        ranks[key] = first
+    return ranks

@@ -1,0 +1,167 @@
+"""What a ranking needs, and what of that is there already. Deterministic: the same rows give the same plan."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.db.tables import Dataset, Model
+from app.settings import Settings
+from estimators.catalog import METRICS
+from workers.images.index import DatasetIndex
+from workers.images.sampling import sample_indices
+from workers.store.features import HEAD, evidence_keys
+
+# Raise it when a metric's code changes what it computes, so that old scores are not taken for new ones.
+SCORES_VERSION = 2
+# What a reference or source sample contributes; the publication of OSBORN uses as many.
+SOURCE_SAMPLE = {"max_samples": 5000, "max_samples_per_class": None, "seed": 0}
+STAGES = "stages"
+
+
+def index_path(settings: Settings, dataset_id: str) -> Path:
+    """Where the index of an inspected data set lies."""
+    return settings.datasets_folder / f"{dataset_id}.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images of a data set that are used.
+
+    Attributes:
+        indices: (N,) positions in the index, ascending.
+    """
+
+    dataset_id: str
+    index: DatasetIndex
+    index_path: Path
+    indices: NDArray[np.int64]
+
+    def describe(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        """What is recorded with a result."""
+        counts = np.bincount(self.index.labels[self.indices], minlength=len(self.index.class_names))
+        return {
+            **choice,
+            "images": len(self.indices),
+            "images_of_data_set": len(self.index),
+            "classes": int(np.count_nonzero(counts)),
+            "smallest_class": int(counts[counts > 0].min()),
+            "largest_class": int(counts.max()),
+            "unreadable": len(self.index.unreadable),
+            "fingerprint": self.index.fingerprint,
+        }
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, modified: int) -> DatasetIndex:
+    return DatasetIndex.load(path)
+
+
+def draw(settings: Settings, dataset_id: str, choice: Mapping[str, Any]) -> Sample:
+    """The stratified sample of an inspected data set."""
+    path = index_path(settings, dataset_id)
+    index = _load(path, path.stat().st_mtime_ns)
+    indices = sample_indices(
+        index.labels,
+        max_samples=choice["max_samples"],
+        max_samples_per_class=choice["max_samples_per_class"],
+        seed=choice["seed"],
+    )
+    return Sample(dataset_id, index, path, indices)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Evidence of one model on one sample: layer -> key in the feature store."""
+
+    role: str
+    sample: Sample
+    keys: dict[str, str]
+
+
+class Planner:
+    """Turns a ranking's request into the evidence and the scores that each model needs."""
+
+    def __init__(self, settings: Settings, request: Mapping[str, Any], target: Dataset) -> None:
+        self._settings = settings
+        self._request = request
+        self.target = draw(settings, target.id, request["sample"])
+        names = [metric["name"] for metric in request["metrics"]]
+        self._wants_reference = any("reference_features" in METRICS[name].uses for name in names)
+        self.wants_ensembles = bool(request["teams"] or request["ensembles"])
+        self._samples: dict[str, Sample] = {}
+
+    def layers(self, model: Model) -> list[str]:
+        """The layers to keep: always the head, then those that the request names."""
+        asked = self._request["layers"]
+        stages = (model.card or {}).get("stages", [])
+        return [HEAD, *(layer for layer in (stages if asked == STAGES else asked) if layer != HEAD)]
+
+    def needs(self, model: Model) -> list[Need]:
+        """All evidence that the ranking uses of the model."""
+        needs = [self._need("target", model, self.target, self.layers(model))]
+        own = self._request["sources"].get(model.source_dataset or "")
+        reference = self._request["reference"] or own
+        if self._wants_reference and reference:
+            needs.append(self._need("reference", model, self._source(reference), [HEAD]))
+        if self.wants_ensembles and own:
+            needs.append(self._need("source", model, self._source(own), [HEAD]))
+        return needs
+
+    def _source(self, dataset_id: str) -> Sample:
+        if dataset_id not in self._samples:
+            self._samples[dataset_id] = draw(self._settings, dataset_id, SOURCE_SAMPLE)
+        return self._samples[dataset_id]
+
+    def _need(self, role: str, model: Model, sample: Sample, layers: list[str]) -> Need:
+        if model.card is None:
+            raise ValueError(f"{model.id} was not inspected")
+        keys = evidence_keys(
+            model.card, dataset_fingerprint=sample.index.fingerprint, sample_indices=sample.indices, layers=layers
+        )
+        return Need(role, sample, keys)
+
+    def cells(self, needs: list[Need]) -> list[dict[str, Any]]:
+        """Every score of the model: layer, metric, parameters and the keys of what it is computed from."""
+        target = needs[0]
+        reference = next((need.keys[HEAD] for need in needs if need.role == "reference"), None)
+        cells = []
+        for layer, key in target.keys.items():
+            for metric in self._request["metrics"]:
+                entry = METRICS[metric["name"]]
+                if layer != HEAD and "features" not in entry.needs:
+                    continue
+                uses_reference = layer == HEAD and "reference_features" in entry.uses
+                cells.append(
+                    {
+                        "layer": layer,
+                        "metric": metric["name"],
+                        "parameters": metric["parameters"],
+                        "evidence_key": key,
+                        "reference_key": reference if uses_reference else None,
+                        "intervals": self._request["intervals"],
+                    }
+                )
+        for cell in cells:
+            cell["parameters_key"] = parameters_key(cell)
+        return cells
+
+
+def parameters_key(cell: Mapping[str, Any]) -> str:
+    """SHA-256 of all but the evidence that a score depends on."""
+    text = json.dumps(
+        {
+            "version": SCORES_VERSION,
+            "parameters": cell["parameters"],
+            "reference": cell["reference_key"],
+            "intervals": cell["intervals"],
+        },
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

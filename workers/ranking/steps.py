@@ -1,0 +1,412 @@
+"""The steps of a ranking: ids in, small JSON out, everything else through the database and the feature store."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.db.repositories.datasets import Datasets
+from app.db.repositories.models import Models
+from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
+from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingState, ResourceState
+from app.errors import failure
+from workers.errors import Problem, raise_problem
+from workers.ranking.conclusion import conclude as draw_conclusion
+from workers.ranking.planning import Need, Planner
+from workers.runtime import Runtime, current
+from workers.store.features import HEAD
+
+log = structlog.stdlib.get_logger(__name__)
+PROGRESS_SECONDS = 0.5
+LOOK_FOR_CANCEL_SECONDS = 1.0
+
+
+def is_waiting(ranking_id: str) -> bool:
+    """Whether the inspection of something that the ranking needs has not ended."""
+    with current().database.reading() as session:
+        ranking = Rankings(session).get(ranking_id)
+        if ranking is None or ranking.state.is_final:
+            return False
+        datasets, models = _resources(session, ranking)
+        return any(row.state is ResourceState.PENDING for row in (*datasets.values(), *models.values()))
+
+
+def _resources(session: Session, ranking: Ranking) -> tuple[dict[str, Dataset], dict[str, Model]]:
+    request = ranking.request
+    wanted = {ranking.target_id, *request["sources"].values()} | (
+        {request["reference"]} if request["reference"] else set()
+    )
+    datasets = {key: row for key in sorted(wanted) if (row := Datasets(session).get(key)) is not None}
+    models = Models(session).get_many(run.model_id for run in Rankings(session).models(ranking.id))
+    return datasets, models
+
+
+def plan(ranking_id: str) -> dict[str, Any]:
+    """Say what each model needs, ask in bulk what is there already, and list the models that have work left.
+
+    Returns:
+        ``extract``: ids of models that lack evidence; ``score``: ids of those that lack scores only; ``priority``;
+        ``in_flight``: how many models may be under way at once.
+    """
+    runtime = current()
+    work: dict[str, Any] = {
+        "extract": [],
+        "score": [],
+        "priority": 1,
+        "in_flight": runtime.settings.models_in_flight_per_ranking,
+    }
+    with runtime.database.transaction() as session:
+        rankings = Rankings(session)
+        ranking = rankings.get(ranking_id)
+        if ranking is None or not rankings.move(ranking_id, RankingState.RUNNING):
+            return work
+        work["priority"] = ranking.priority
+        datasets, models = _resources(session, ranking)
+        target = datasets.get(ranking.target_id)
+        problem = _unusable(target, datasets)
+        if target is None or problem is not None:
+            rankings.end_unfinished_runs(ranking_id, ModelRunState.FAILED, problem)
+            rankings.move(ranking_id, RankingState.FAILED, problem=problem)
+            return work
+        _drop_failed_sources(ranking, datasets)
+        planner = Planner(runtime.settings, ranking.request, target)
+        ranking.sample = planner.target.describe(ranking.request["sample"])
+        _plan_models(runtime, session, ranking, planner, models, work)
+    return work
+
+
+def _unusable(target: Dataset | None, datasets: Mapping[str, Dataset]) -> dict[str, str] | None:
+    if target is None:
+        return failure("image-problem", "the target was deleted")
+    if target.state is ResourceState.FAILED:
+        return target.problem or failure("image-problem", f"the inspection of {target.name!r} failed")
+    if len(target.class_counts or {}) < 2:
+        return failure("image-problem", f"{target.name!r} has one class only; a ranking needs at least two")
+    return None
+
+
+def _drop_failed_sources(ranking: Ranking, datasets: Mapping[str, Dataset]) -> None:
+    """A source or reference sample that cannot be read is as good as none: the result says which were used."""
+    request = dict(ranking.request)
+
+    def usable(key: str | None) -> bool:
+        return key is not None and key in datasets and datasets[key].state is ResourceState.READY
+
+    request["sources"] = {name: key for name, key in request["sources"].items() if usable(key)}
+    request["reference"] = request["reference"] if usable(request["reference"]) else None
+    ranking.request = request
+
+
+def _plan_models(
+    runtime: Runtime,
+    session: Session,
+    ranking: Ranking,
+    planner: Planner,
+    models: Mapping[str, Model],
+    work: dict[str, Any],
+) -> None:
+    needs: dict[str, list[Need]] = {}
+    for run in Rankings(session).models(ranking.id):
+        model = models.get(run.model_id)
+        if run.state not in UNFINISHED_RUNS:
+            continue
+        if model is None or model.state is not ResourceState.READY:
+            run.state = ModelRunState.FAILED
+            run.problem = (model.problem if model else None) or failure("model-problem", "the model was deleted")
+            continue
+        needs[model.id] = planner.needs(model)
+        run.evidence = {need.role: need.keys for need in needs[model.id]}
+    present = runtime.features.has_many(key for items in needs.values() for need in items for key in need.keys.values())
+    cells = {model_id: planner.cells(items) for model_id, items in needs.items()}
+    known = Scores(session).find_many(
+        (cell["evidence_key"], cell["metric"], cell["parameters_key"]) for items in cells.values() for cell in items
+    )
+    reused_scores = 0
+    for run in Rankings(session).models(ranking.id):
+        if run.model_id not in needs:
+            continue
+        found = [cell for cell in cells[run.model_id] if _key(cell) in known]
+        reused_scores += len(found)
+        link(session, ranking.id, run.model_id, found, known)
+        keys = {key for need in needs[run.model_id] for key in need.keys.values()}
+        missing = [cell for cell in cells[run.model_id] if _key(cell) not in known]
+        needed = {cell[name] for cell in missing for name in ("evidence_key", "reference_key") if cell[name]}
+        needed |= keys if planner.wants_ensembles else set()
+        if needed - present:
+            work["extract"].append(run.model_id)
+            continue
+        run.reused = True
+        if len(found) == len(cells[run.model_id]):
+            run.state = ModelRunState.SUCCEEDED
+        else:
+            work["score"].append(run.model_id)
+    ranking.counters = {
+        "images_decoded": 0,
+        "models_loaded": 0,
+        "evidence_computed": 0,
+        "evidence_reused": sum(
+            need_key in present for items in needs.values() for n in items for need_key in n.keys.values()
+        ),
+        "scores_computed": 0,
+        "scores_reused": reused_scores,
+    }
+
+
+def _key(cell: Mapping[str, Any]) -> tuple[str, str, str]:
+    return cell["evidence_key"], cell["metric"], cell["parameters_key"]
+
+
+def link(
+    session: Session,
+    ranking_id: str,
+    model_id: str,
+    cells: list[dict[str, Any]],
+    known: Mapping[tuple[str, str, str], str],
+) -> None:
+    """Write which scores answer these cells of the ranking's table."""
+    Scores(session).link(
+        [
+            {
+                "ranking_id": ranking_id,
+                "model_id": model_id,
+                "layer": cell["layer"],
+                "metric": cell["metric"],
+                "score_id": known[_key(cell)],
+            }
+            for cell in cells
+        ]
+    )
+
+
+class _Follower:
+    """Writes a model's progress to its row, and sees when the ranking is cancelled."""
+
+    def __init__(self, runtime: Runtime, ranking_id: str, model_id: str) -> None:
+        self._runtime = runtime
+        self._ranking_id = ranking_id
+        self._model_id = model_id
+        self._told = 0.0
+        self._looked = time.monotonic()
+        self._stage = ""
+        self._stopped = False
+
+    def progress(self, event: Mapping[str, Any]) -> None:
+        """Write stage and counts, twice a second at most."""
+        if event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
+            return
+        self._told, self._stage = time.monotonic(), event["stage"]
+        try:
+            with self._runtime.database.transaction() as session:
+                Rankings(session).update_run(
+                    self._ranking_id, self._model_id, stage=event["stage"], done=event["done"], total=event["total"]
+                )
+        except DBAPIError:
+            # Progress may be lost while the database is away; the forward pass must not be.
+            log.warning("progress was not written", ranking=self._ranking_id, model=self._model_id)
+
+    def should_stop(self) -> bool:
+        """Whether the ranking has ended otherwise, asked of the database once a second at most."""
+        if not self._stopped and time.monotonic() - self._looked > LOOK_FOR_CANCEL_SECONDS:
+            self._looked = time.monotonic()
+            try:
+                self._stopped = is_over(self._runtime, self._ranking_id)
+            except DBAPIError:
+                log.warning("the database does not answer", ranking=self._ranking_id, model=self._model_id)
+        return self._stopped
+
+
+def is_over(runtime: Runtime, ranking_id: str) -> bool:
+    """Whether the ranking was cancelled, failed or deleted."""
+    with runtime.database.reading() as session:
+        state = Rankings(session).state(ranking_id)
+    return state is None or state.is_final
+
+
+def _name_in_log(runtime: Runtime, ranking_id: str, **more: str) -> None:
+    """Have the lines of this step name the ranking, and the request that submitted it."""
+    with runtime.database.reading() as session:
+        ranking = Rankings(session).get(ranking_id)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(
+        ranking=ranking_id, request_id=None if ranking is None else ranking.request_id, **more
+    )
+
+
+def extract_evidence(ranking_id: str, model_id: str) -> bool:
+    """Run the model once over each sample that it needs and keep what the chosen metrics use.
+
+    Returns:
+        Whether the evidence is there. If not, the model's row says why.
+    """
+    runtime = current()
+    _name_in_log(runtime, ranking_id, model=model_id)
+    if is_over(runtime, ranking_id):
+        return False
+    with runtime.database.transaction() as session:
+        rankings = Rankings(session)
+        rankings.update_run(ranking_id, model_id, state=ModelRunState.EXTRACTING, stage="waiting", done=0, total=0)
+        ranking, model, planner = _load(runtime, session, ranking_id, model_id)
+        transforms = _transforms(session, ranking)
+        needs = planner.needs(model)
+    follower = _Follower(runtime, ranking_id, model_id)
+    done: list[dict[str, Any]] = []
+    for need in needs:
+        missing = {
+            layer: key for layer, key in need.keys.items() if key not in runtime.features.has_many(need.keys.values())
+        }
+        if not missing:
+            continue
+        payload = {
+            "spec": model.spec,
+            "card": model.card,
+            "dataset": need.sample.index.spec,
+            "index_path": str(need.sample.index_path),
+            "sample_indices": need.sample.indices.tolist(),
+            "layers": list(missing),
+            "keys": missing,
+            "transforms_of_job": transforms,
+        }
+        try:
+            result = runtime.extractor.call(
+                "extract",
+                payload,
+                progress=follower.progress,
+                should_stop=follower.should_stop,
+                time_limit_seconds=runtime.settings.extraction_time_limit_seconds,
+            )
+            done.append(raise_problem(result))
+        except Problem as problem:
+            log.warning("extraction failed", code=problem.code, detail=problem.detail)
+            fail_model(ranking_id, model_id, problem.detail, problem.code)
+            return False
+    _record_extraction(runtime, ranking_id, model_id, done)
+    return True
+
+
+def _load(runtime: Runtime, session: Session, ranking_id: str, model_id: str) -> tuple[Ranking, Model, Planner]:
+    ranking = Rankings(session).get(ranking_id)
+    model = Models(session).get(model_id)
+    target = Datasets(session).get(ranking.target_id) if ranking else None
+    if ranking is None or model is None or target is None:
+        raise RuntimeError(f"{ranking_id} or something that it needs was deleted while it ran")
+    return ranking, model, Planner(runtime.settings, ranking.request, target)
+
+
+def _transforms(session: Session, ranking: Ranking) -> list[dict[str, Any]]:
+    """Distinct input configurations of all models of the ranking that are not done, so that one decode serves all."""
+    runs = [
+        run.model_id for run in Rankings(session).models(ranking.id) if run.state in UNFINISHED_RUNS and not run.reused
+    ]
+    cards = [model.card for model in Models(session).get_many(runs).values() if model.card]
+    return list({str(sorted(card["input"].items())): card["input"] for card in cards}.values())
+
+
+def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: list[dict[str, Any]]) -> None:
+    seconds: dict[str, float] = {}
+    for result in done:
+        for stage, value in result["seconds"].items():
+            seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
+    images = sum(result["n"] for result in done)
+    decoded = sum(result["images_decoded"] for result in done)
+    loaded = sum(result["models_loaded"] for result in done)
+    forward = seconds.get("forward", 0.0)
+    with runtime.database.transaction() as session:
+        rankings = Rankings(session)
+        rankings.update_run(
+            ranking_id,
+            model_id,
+            state=ModelRunState.SCORING,
+            stage=None,
+            reused=not done,
+            seconds=seconds,
+            images_per_second=round(images / forward, 2) if forward else None,
+            images_decoded=decoded,
+            models_loaded=loaded,
+            warnings=[warning for result in done for warning in result["warnings"]],
+        )
+        rankings.count(
+            ranking_id,
+            images_decoded=decoded,
+            models_loaded=loaded,
+            evidence_computed=sum(len(result["keys"]) for result in done),
+        )
+
+
+def compute_scores(ranking_id: str, model_id: str) -> bool:
+    """Compute the scores of one model that nobody has computed yet. Metrics without a value say why, in their row."""
+    runtime = current()
+    _name_in_log(runtime, ranking_id, model=model_id)
+    if is_over(runtime, ranking_id):
+        return False
+    with runtime.database.transaction() as session:
+        Rankings(session).update_run(ranking_id, model_id, state=ModelRunState.SCORING, stage="scoring")
+        _, model, planner = _load(runtime, session, ranking_id, model_id)
+        cells = planner.cells(planner.needs(model))
+        known = Scores(session).find_many(_key(cell) for cell in cells)
+    follower = _Follower(runtime, ranking_id, model_id)
+    missing = [cell for cell in cells if _key(cell) not in known]
+    try:
+        results = runtime.scorers.call("score", {"cells": missing}, should_stop=follower.should_stop)
+    except Problem as problem:
+        fail_model(ranking_id, model_id, problem.detail, problem.code)
+        return False
+    with runtime.database.transaction() as session:
+        scores = Scores(session)
+        scores.store(
+            [
+                {
+                    "evidence_key": cell["evidence_key"],
+                    "metric": cell["metric"],
+                    "parameters_key": cell["parameters_key"],
+                    **result,
+                }
+                for cell, result in zip(missing, results, strict=True)
+            ]
+        )
+        link(session, ranking_id, model_id, cells, scores.find_many(_key(cell) for cell in cells))
+        rankings = Rankings(session)
+        rankings.add_seconds(ranking_id, model_id, "score", round(sum(result["seconds"] for result in results), 4))
+        rankings.update_run(ranking_id, model_id, state=ModelRunState.SUCCEEDED, stage=None)
+        rankings.count(ranking_id, scores_computed=len(missing))
+    return True
+
+
+def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "internal-error") -> None:
+    """Close a model's row with the reason; the others go on."""
+    with current().database.transaction() as session:
+        Rankings(session).update_run(
+            ranking_id, model_id, state=ModelRunState.FAILED, stage=None, problem=failure(code, detail)
+        )
+
+
+def conclude(ranking_id: str) -> str:
+    """Ranks, consensus and ensembles of all models that have scores; then the ranking is over."""
+    runtime = current()
+    _name_in_log(runtime, ranking_id)
+    with runtime.database.reading() as session:
+        rankings = Rankings(session)
+        ranking = rankings.get(ranking_id)
+        if ranking is None or ranking.state.is_final:
+            return "over"
+        runs = rankings.models(ranking_id)
+        models = Models(session).get_many(run.model_id for run in runs)
+        cells = rankings.scores(ranking_id)
+    succeeded = [run for run in runs if run.state is ModelRunState.SUCCEEDED]
+    values: dict[str, Any] = {}
+    state = RankingState.SUCCEEDED
+    if succeeded:
+        summary, ensembles = draw_conclusion(runtime, ranking, succeeded, models, cells)
+        values = {"summary": summary, "ensembles": ensembles}
+    else:
+        state = RankingState.FAILED
+        values = {"problem": failure("extraction-problem", "no model gave a result; each model's row says why")}
+    with runtime.database.transaction() as session:
+        Rankings(session).move(ranking_id, state, **values)
+    log.info("ranking ended", state=state.value)
+    return state.value
+
+
+__all__ = ["HEAD", "compute_scores", "conclude", "extract_evidence", "fail_model", "is_waiting", "plan"]

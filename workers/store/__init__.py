@@ -1,0 +1,1 @@
+"""What is kept by content: folders, and evidence in them."""

@@ -1,0 +1,165 @@
+"""The feature store: what a forward pass left of one model on one data set, found again by content.
+
+No torch here: keys are computed, and evidence is read, wherever NumPy runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.store.content import ContentStore, Entry
+
+FORMAT_VERSION = 1
+HEAD = "head"
+
+
+def evidence_key(
+    *,
+    weights_digest: str,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    layer: str,
+    transform: Mapping[str, Any],
+    dataset_fingerprint: str,
+    sample_indices: Sequence[int] | NDArray[np.integer],
+    pooling: str = "average",
+    dtype: str = "float32",
+) -> str:
+    """SHA-256 over canonical JSON of all that the evidence depends on.
+
+    Args:
+        weights_digest: digest of the model's state (``ModelCard["weights_digest"]``).
+        architecture: timm architecture.
+        arguments: keyword arguments with which it was built.
+        layer: ``"head"`` (pooled features before the classifier, and source probabilities) or a module's name.
+        transform: the input configuration (size, crop, interpolation, mean, standard deviation).
+        dataset_fingerprint: ``DatasetIndex.fingerprint``.
+        sample_indices: (N,) indices into the data set, in the order of the rows.
+        pooling: how an output with positions becomes one row.
+        dtype: of the features.
+    """
+    indices = np.ascontiguousarray(sample_indices, dtype="<i8")
+    return _digest(
+        {
+            "format": FORMAT_VERSION,
+            "weights": weights_digest,
+            "architecture": architecture,
+            "arguments": arguments,
+            "layer": layer,
+            "pooling": pooling,
+            "transform": transform,
+            "dtype": dtype,
+            "dataset": dataset_fingerprint,
+            "sample": hashlib.sha256(indices.tobytes()).hexdigest(),
+        }
+    )
+
+
+def evidence_keys(
+    card: Mapping[str, Any],
+    *,
+    dataset_fingerprint: str,
+    sample_indices: Sequence[int] | NDArray[np.integer],
+    layers: Iterable[str] = (HEAD,),
+) -> dict[str, str]:
+    """The key of every layer of the model that ``card`` (``ModelCard``, or its dictionary) describes."""
+    return {
+        layer: evidence_key(
+            weights_digest=card["weights_digest"],
+            architecture=card["architecture"],
+            arguments=card["arguments"],
+            layer=layer,
+            transform=card["input"],
+            dataset_fingerprint=dataset_fingerprint,
+            sample_indices=sample_indices,
+        )
+        for layer in layers
+    }
+
+
+class Evidence:
+    """Memory-mapped arrays of one entry. While it is open the entry is not evicted. A context manager.
+
+    Attributes:
+        features: (N, D) float32.
+        labels: (N,) int64 class codes.
+        source_probabilities: (N, S) float32, or None for a model without a classifier and for inner layers.
+        manifest: device, batch size, threads, versions, seconds, class names and what the key was made of.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self.manifest = entry.manifest
+        self.features = _map(entry.folder / "features.npy")
+        self.labels = _map(entry.folder / "labels.npy")
+        probabilities = entry.folder / "source_probabilities.npy"
+        self.source_probabilities = _map(probabilities) if probabilities.exists() else None
+
+    def close(self) -> None:
+        """Let the entry be evicted again."""
+        self._entry.close()
+
+    def __enter__(self) -> "Evidence":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class FeatureStore:
+    """Evidence by key in a local or shared folder."""
+
+    def __init__(self, root: Path, quota_gigabytes: float) -> None:
+        self._store = ContentStore(root, int(quota_gigabytes * 1e9))
+
+    def has_many(self, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that can be opened."""
+        return {key for key in keys if self._store.has(key)}
+
+    def open(self, key: str) -> Evidence:
+        """Raise ``KeyError`` if there is no such evidence."""
+        entry = self._store.open(key)
+        try:
+            return Evidence(entry)
+        except BaseException:
+            entry.close()
+            raise
+
+    def write(
+        self,
+        key: str,
+        *,
+        features: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        source_probabilities: NDArray[np.float32] | None,
+        manifest: dict[str, Any],
+    ) -> None:
+        """Store evidence whole or not at all. If it is there already, that stays."""
+        with self._store.write(key, manifest) as folder:
+            np.save(folder / "features.npy", features, allow_pickle=False)
+            np.save(folder / "labels.npy", labels, allow_pickle=False)
+            if source_probabilities is not None:
+                np.save(folder / "source_probabilities.npy", source_probabilities, allow_pickle=False)
+
+    def lock(self, *keys: str, should_stop: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
+        """Wait for, then hold, the right to compute ``keys``; released by the kernel if the holder dies."""
+        return self._store.lock(*keys, should_stop=should_stop)
+
+    def delete(self, key: str) -> bool:
+        """Remove the evidence. False if it is missing or in use."""
+        return self._store.delete(key)
+
+
+def _map(path: Path) -> NDArray[Any]:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
