@@ -12,7 +12,8 @@ from app.db.session import Database
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _config(database: Database) -> Config:
+def configuration(database: Database) -> Config:
+    """Alembic's settings for this database."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["engine"] = database.engine
@@ -21,11 +22,11 @@ def _config(database: Database) -> Config:
 
 def upgrade(database: Database) -> None:
     """Bring our tables to the newest revision; nothing happens if they are there already."""
-    command.upgrade(_config(database), "head")
+    command.upgrade(configuration(database), "head")
 
 
 def is_current(database: Database) -> bool:
     """Whether our tables are at the newest revision."""
     with database.engine.connect() as connection:
         present = MigrationContext.configure(connection).get_current_revision()
-    return present == ScriptDirectory.from_config(_config(database)).get_current_head()
+    return present == ScriptDirectory.from_config(configuration(database)).get_current_head()

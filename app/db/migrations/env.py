@@ -13,6 +13,10 @@ def ours(name: str | None, kind: str, _: object) -> bool:
 
 
 with engine.connect() as connection:
+    if engine.dialect.name == "sqlite":
+        # Altering a table there copies and drops it, which its own references would forbid; only outside a transaction
+        # can they be let go.
+        connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=OFF")
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -23,3 +27,5 @@ with engine.connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
+    if engine.dialect.name == "sqlite":
+        connection.connection.dbapi_connection.execute("PRAGMA foreign_keys=ON")
