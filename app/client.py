@@ -140,7 +140,7 @@ def show(client: Client, ranking: dict[str, Any], console: Console | None = None
     for metric in results["metrics"]:
         console.print(f"  [bold]{metric['title']}[/bold]: {metric['reads']}")
     for ensemble in client.call("GET", ranking["links"]["ensembles"])["ensembles"]:
-        console.print(_team(ensemble))
+        console.print(_ensemble(ensemble))
     for warning in _warnings(results):
         console.print(f"  * {warning}")
     counters = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in results["counters"].items())
@@ -166,11 +166,11 @@ def _warnings(results: dict[str, Any]) -> list[str]:
     return [f"{name}, {len(warnings)} models: {warnings[0]}" for (name, _), warnings in kinds.items()]
 
 
-def _team(ensemble: dict[str, Any]) -> str:
+def _ensemble(ensemble: dict[str, Any]) -> str:
     if ensemble["selection"] is None:
-        return f"No team: {ensemble['problem']['detail']}"
-    team = ensemble["selection"]
+        return f"No ensemble: {ensemble['problem']['detail']}"
+    ensemble = ensemble["selection"]
     return (
-        f"Best team of {team['size']} by {team['method']} (terms {', '.join(team['terms_used'])}; "
-        f"of {team['evaluated']} evaluated): [bold]{' + '.join(team['members'])}[/bold]"
+        f"Best ensemble of {ensemble['size']} by {ensemble['method']} (terms {', '.join(ensemble['terms_used'])}; "
+        f"of {ensemble['evaluated']} evaluated): [bold]{' + '.join(ensemble['members'])}[/bold]"
     )

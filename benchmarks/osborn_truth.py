@@ -1,4 +1,4 @@
-"""Do ensemble metrics rank teams as fine-tuning does? Measured on a zoo whose fine-tuned predictions are known.
+"""Do ensemble metrics rank ensembles as fine-tuning does? Measured on a zoo whose fine-tuned predictions are known.
 
     python -m benchmarks.osborn_truth --zoo DIR --truth DIR --data DIR --source DIR [--output docs/osborn_truth.md]
 
@@ -12,7 +12,7 @@
                which every image is squashed
 ``--cache``    where features are kept between runs
 
-All teams of 2 and 3 models are scored from features and compared with the test accuracy of their averaged softmax.
+All ensembles of 2 and 3 models are scored from features and compared with the test accuracy of their averaged softmax.
 """
 
 import argparse
@@ -138,8 +138,8 @@ def true_accuracies(truth: Path, target: str, names: list[str], size: int) -> di
         labels = data["y_test"]
         probabilities = np.stack([data[f"{name}__seed0"].astype(np.float64) for name in names])
     return {
-        team: float(np.mean(probabilities[list(team)].mean(axis=0).argmax(axis=1) == labels))
-        for team in itertools.combinations(range(len(names)), size)
+        ensemble: float(np.mean(probabilities[list(ensemble)].mean(axis=0).argmax(axis=1) == labels))
+        for ensemble in itertools.combinations(range(len(names)), size)
     }
 
 
@@ -212,13 +212,13 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return np.asarray(rankdata(-values))
 
 
-def team_scores(
+def ensemble_scores(
     pools: Mapping[str, Pool], sums: Mapping[str, np.ndarray], accuracies: np.ndarray, size: int
 ) -> dict[str, dict[tuple[int, ...], float]]:
     rows: dict[str, tuple[str, dict[str, Any]]] = {
         "**OSBORN, default**": ("default", {}),
         "**OSBORN, paper**": ("paper", {}),
-        "OSBORN, standardised over teams": ("default", {"standardize": "teams"}),
+        "OSBORN, standardised over ensembles": ("default", {"standardize": "ensembles"}),
         "OSBORN, directed W_C": ("default", {"cohesion": "directed"}),
         "OSBORN, Euclidean W_D": ("euclidean", {}),
         "OSBORN, W_T through the plan": ("transported", {}),
@@ -240,31 +240,33 @@ def team_scores(
         scores[title] = {
             tuple(sorted(place[name] for name in listed["members"])): listed["value"] for listed in found.ranking
         }
-    teams = list(itertools.combinations(range(accuracies.size), size))
+    ensembles = list(itertools.combinations(range(accuracies.size), size))
     for title, values in sums.items():
-        scores[title] = {team: float(values[list(team)].mean()) for team in teams}
-    scores["(true accuracy of the members, mean)"] = {team: float(accuracies[list(team)].mean()) for team in teams}
+        scores[title] = {ensemble: float(values[list(ensemble)].mean()) for ensemble in ensembles}
+    scores["(true accuracy of the members, mean)"] = {
+        ensemble: float(accuracies[list(ensemble)].mean()) for ensemble in ensembles
+    }
     return scores
 
 
 def table(
     scores: Mapping[str, Mapping[tuple[int, ...], float]], truth: Mapping[tuple[int, ...], float], resamples: int
 ) -> list[str]:
-    teams = list(truth)
-    true = [truth[team] for team in teams]
+    ensembles = list(truth)
+    true = [truth[ensemble] for ensemble in ensembles]
     lines = [
-        "| score of a team | weighted Kendall | Kendall | Pearson | its best team really reaches | true rank |",
+        "| score of an ensemble | weighted Kendall | Kendall | Pearson | its best really reaches | true rank |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for title, values in scores.items():
-        found = [values[team] for team in teams]
+        found = [values[ensemble] for ensemble in ensembles]
         cells = []
         for statistic in STATISTICS:
-            one = agreement(scores=found, truth=true, statistic=statistic, members=teams, resamples=resamples)
+            one = agreement(scores=found, truth=true, statistic=statistic, members=ensembles, resamples=resamples)
             cells.append(f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]")
         chosen = true[int(np.argmax(found))]
         rank = 1 + sum(value > chosen for value in true)
-        lines.append(f"| {title} | {' | '.join(cells)} | {chosen:.3f} | {rank} of {len(teams)} |")
+        lines.append(f"| {title} | {' | '.join(cells)} | {chosen:.3f} | {rank} of {len(ensembles)} |")
     return lines
 
 
@@ -304,12 +306,12 @@ def main() -> None:
                 values = np.asarray(list(truth.values()))
                 lines += [
                     "",
-                    f"### {target_name}, {label}, teams of {size}",
+                    f"### {target_name}, {label}, ensembles of {size}",
                     "",
-                    f"{values.size} teams, true accuracy {values.min():.3f} to {values.max():.3f}, median "
+                    f"{values.size} ensembles, true accuracy {values.min():.3f} to {values.max():.3f}, median "
                     f"{np.median(values):.3f}; best single model {accuracies.max():.3f}.",
                     "",
-                    *table(team_scores(pools, sums, accuracies, size), truth, arguments.resamples),
+                    *table(ensemble_scores(pools, sums, accuracies, size), truth, arguments.resamples),
                 ]
     text = "\n".join(lines).strip() + "\n"
     print(text)

@@ -9,7 +9,7 @@ from estimators.ensembles.selection import (
     e_leep,
     expected_empirical_prediction,
     ms_leep,
-    score_team,
+    score_ensemble,
     select,
 )
 from estimators.metrics.baselines import linear_probe, nearest_neighbor
@@ -61,7 +61,7 @@ __all__ = [
     "parc",
     "ped",
     "regularized_h_score",
-    "score_team",
+    "score_ensemble",
     "select",
     "sfda",
     "task_difference",

@@ -12,7 +12,7 @@ from app.api.problems import ProblemDocument, problem_response
 
 TITLE = "Forerank"
 DESCRIPTION = """
-Of these pre-trained models, which one, or which small team of them, should be fine-tuned on your images?
+Of these pre-trained models, which one, or which small ensemble of them, should be fine-tuned on your images?
 Forerank ranks them from their features alone, without fine-tuning anything.
 
 Register models and a data set, then post a ranking. The answer is `202` with a `Location`: read it until its `state`

@@ -17,7 +17,7 @@ from app.api.route import Route
 from app.db.repositories.rankings import Rankings
 from app.db.tables import RankingState
 from app.schemas.page import Page
-from app.schemas.rankings import EnsemblesAnswer, RankingAnswer, RankingCreate, ResultsAnswer, TeamsCreate
+from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, RankingCreate, ResultsAnswer
 from app.services import rankings, results
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
@@ -96,7 +96,7 @@ def get_results_csv(ranking: RankingPath, request: Request, session: ReadSession
 
 @router.get("/{ranking}/ensembles", response_model=EnsemblesAnswer, responses=TABLE_RESPONSES | problem_responses(404))
 def get_ensembles(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """The teams that were asked for, with every term; empty until the ranking has ended.
+    """The ensembles that were asked for, with every term; empty until the ranking has ended.
 
     With `Accept: text/csv` they come as CSV.
     """
@@ -107,21 +107,21 @@ def get_ensembles(ranking: RankingPath, request: Request, session: ReadSessionDe
 
 @router.get("/{ranking}/ensembles.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
 def get_ensembles_csv(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """Every term of every chosen team as CSV: one line a member, one line a pair."""
+    """Every term of every chosen ensemble as CSV: one line a member, one line a pair."""
     row = rankings.get(session, caller, ranking)
     return represent_csv(request, results.ensembles_as_csv(results.ensembles(row)), final=row.state.is_final)
 
 
-@router.post("/{ranking}/teams", responses=problem_responses(404, 409))
-def value_teams(
-    ranking: RankingPath, body: TeamsCreate, session: ReadSessionDep, settings: SettingsDep, caller: ReaderDep
+@router.post("/{ranking}/ensembles/scores", responses=problem_responses(404, 409))
+def score_ensembles(
+    ranking: RankingPath, body: GivenEnsembles, session: ReadSessionDep, settings: SettingsDep, caller: ReaderDep
 ) -> EnsemblesAnswer:
-    """Value teams of your own in the pool of a ranking that asked for `ensembles`: your three models against OSBORN's.
+    """Score ensembles of your own in the pool of a ranking that asked for `ensembles`, such as your three models.
 
-    Each comes with its value, its terms, and its rank among all teams of its size, or among those evaluated.
+    Each comes with its value, its terms, and its rank among all ensembles of its size, or among those evaluated.
     """
-    return results.valued(
-        rankings.get(session, caller, ranking), rankings.value_teams(session, settings, caller, ranking, body)
+    return results.scored(
+        rankings.get(session, caller, ranking), rankings.score_ensembles(session, settings, caller, ranking, body)
     )
 
 

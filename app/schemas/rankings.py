@@ -44,42 +44,49 @@ class TermWeights(Body):
     cohesion: float = Field(1.0, ge=0, le=1e6)
 
 
-class TeamReading(Body):
-    """How a team is valued. What is left out is as the preset has it."""
+Members = Annotated[list[Reference], Field(min_length=1, max_length=20)]
+
+
+class EnsembleReading(Body):
+    """How an ensemble is scored. What is left out is as the preset has it."""
 
     method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
     preset: Literal["default", "paper"] = Field("default", description="`paper`: every reading as in the publication.")
     weights: TermWeights = TermWeights()
-    standardize: Literal["pool", "teams", "none"] | None = Field(None, description="Over what terms are standardised.")
+    standardize: Literal["pool", "ensembles", "none"] | None = Field(
+        None, description="What the terms are standardised over."
+    )
     cohesion: Literal["symmetric", "ordered", "directed"] | None = Field(None, description="How W_C of a pair is read.")
     near_copies: Literal["exclude", "allow"] | None = Field(
-        None, description="Whether a team may hold two models that predict (nearly) the same."
+        None, description="Whether an ensemble may hold two models that predict (nearly) the same."
     )
     missing: Literal["drop_term", "drop_models"] = Field(
         "drop_term",
         description="When a term cannot be had for some models: leave the term out for all, or leave those models out.",
     )
     max_parameters: int | None = Field(None, ge=1, description="Budget: parameters of all members together.")
-    top: int = Field(10, ge=1, le=100, description="How many teams to list.")
+    top: int = Field(10, ge=1, le=100, description="How many ensembles to list.")
 
 
-class EnsembleChoice(TeamReading):
-    """Which teams to look for."""
+class EnsembleChoice(EnsembleReading):
+    """Which ensembles to look for."""
 
-    size: int = Field(3, ge=2, le=20, description="Members of a team.")
+    size: int = Field(3, ge=2, le=20, description="Members of an ensemble.")
     search: Literal["auto", "greedy", "exact", "local"] | None = Field(
-        None, description="`auto`: exact while there are few teams, else by swaps. Default: as the preset has it."
+        None, description="`auto`: exact while there are few ensembles, else by swaps. Default: as the preset has it."
     )
 
 
-class TeamsCreate(TeamReading):
-    """Teams of your own, to be valued in the pool of a ranking that has ended."""
+class GivenEnsembles(EnsembleReading):
+    """Ensembles of your own, to be scored in the pool of a ranking that has ended."""
 
     model_config = Body.model_config | {
-        "json_schema_extra": {"examples": [{"teams": [["tf_efficientnet_lite0.in1k", "mobilenetv2_100.tv_in1k"]]}]}
+        "json_schema_extra": {
+            "examples": [{"given_ensembles": [["tf_efficientnet_lite0.in1k", "mobilenetv2_100.tv_in1k"]]}]
+        }
     }
 
-    teams: list[Annotated[list[Reference], Field(min_length=1, max_length=20)]] = Field(min_length=1, max_length=100)
+    given_ensembles: list[Members] = Field(min_length=1, max_length=100)
 
 
 Layer = Annotated[Text, Field(min_length=1, max_length=200)]
@@ -119,8 +126,8 @@ class RankingCreate(Body):
     )
     intervals: IntervalChoice | None = Field(IntervalChoice(), description="How sure; null: no resampling.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
-    teams: list[Annotated[list[Reference], Field(min_length=1, max_length=20)]] = Field(
-        default_factory=list, max_length=100, description="Teams of your own, to be valued beside the chosen ones."
+    given_ensembles: list[Members] = Field(
+        default_factory=list, max_length=100, description="Ensembles of your own, to be scored beside the chosen ones."
     )
     name: Name | None = None
     shared: bool = False
@@ -207,7 +214,7 @@ class ResultsAnswer(Answer):
 
 
 class EnsemblesAnswer(Answer):
-    """The teams of a ranking."""
+    """The ensembles of a ranking."""
 
     ranking_id: str
     state: RankingState

@@ -20,15 +20,15 @@ from app.db.tables import (
     RankingState,
     ResourceState,
 )
+from app.ensembles import attempt, load_pool, reading
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import PRIORITIES, Jobs
-from app.schemas.rankings import MetricChoice, RankingCreate, TeamsCreate
+from app.schemas.rankings import GivenEnsembles, MetricChoice, RankingCreate
 from app.services import datasets as dataset_rules
 from app.services import models as model_rules
 from app.settings import Settings
-from app.teams import attempt, load_pool, reading
 from estimators.catalog import METRICS
-from estimators.ensembles.selection import score_team
+from estimators.ensembles.selection import score_ensemble
 
 MINIMUM_CLASSES = 2
 
@@ -59,7 +59,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
             "sources": _sources(session, caller, models),
             "intervals": body.intervals.model_dump() if body.intervals else None,
             "ensembles": [choice.model_dump() for choice in body.ensembles],
-            "teams": _teams(models, body),
+            "given_ensembles": _given_ensembles(models, body),
         },
     )
     rankings = Rankings(session)
@@ -133,22 +133,22 @@ def _check_sizes(body: RankingCreate, models: int) -> None:
     for index, choice in enumerate(body.ensembles):
         if choice.size > models:
             raise Invalid.at(
-                f"/ensembles/{index}/size", f"a team of {choice.size} needs as many models; there are {models}"
+                f"/ensembles/{index}/size", f"an ensemble of {choice.size} needs as many models; there are {models}"
             )
 
 
-def _teams(models: list[Model], body: RankingCreate) -> list[list[str]]:
+def _given_ensembles(models: list[Model], body: RankingCreate) -> list[list[str]]:
     by_name = {model.name: model.id for model in models} | {model.id: model.id for model in models}
-    teams = []
-    for index, team in enumerate(body.teams):
-        members = [by_name.get(reference) for reference in team]
-        unknown = [reference for reference, member in zip(team, members, strict=True) if member is None]
+    ensembles = []
+    for index, ensemble in enumerate(body.given_ensembles):
+        members = [by_name.get(reference) for reference in ensemble]
+        unknown = [reference for reference, member in zip(ensemble, members, strict=True) if member is None]
         if unknown:
-            raise Invalid.at(f"/teams/{index}", f"not among the models of this ranking: {', '.join(unknown)}")
+            raise Invalid.at(f"/given_ensembles/{index}", f"not among the models of this ranking: {', '.join(unknown)}")
         if len(set(members)) < len(members):
-            raise Invalid.at(f"/teams/{index}", "a model stands twice in the team")
-        teams.append([member for member in members if member is not None])
-    return teams
+            raise Invalid.at(f"/given_ensembles/{index}", "the same model is named twice")
+        ensembles.append([member for member in members if member is not None])
+    return ensembles
 
 
 def _sources(session: Session, caller: Caller, models: list[Model]) -> dict[str, str]:
@@ -185,10 +185,10 @@ def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Rank
     return row
 
 
-def value_teams(
-    session: Session, settings: Settings, caller: Caller, reference: str, body: TeamsCreate
+def score_ensembles(
+    session: Session, settings: Settings, caller: Caller, reference: str, body: GivenEnsembles
 ) -> list[dict[str, Any]]:
-    """Value teams in the pool of a ranking that has ended, from the terms that it stored."""
+    """Score ensembles in the pool of a ranking that has ended, from the terms that it stored."""
     row = get(session, caller, reference)
     if not row.state.is_final:
         raise Conflict(f"{row.id} is {row.state.value}; its pool is known when it has ended")
@@ -201,14 +201,15 @@ def value_teams(
     ids = {run.model_id for run in Rankings(session).models(row.id)}
     names = {model.id: model.name for model in Models(session).get_many(ids).values()}
     answers = []
-    for index, team in enumerate(body.teams):
-        members = [name if name in pool.names else names.get(name, name) for name in team]
+    for index, ensemble in enumerate(body.given_ensembles):
+        members = [name if name in pool.names else names.get(name, name) for name in ensemble]
         unknown = [name for name in members if name not in pool.names]
         if unknown or len(set(members)) < len(members):
-            wrong = ", ".join(unknown) or "a model stands twice"
-            raise Invalid.at(f"/teams/{index}", f"not different models of this pool: {wrong}")
+            wrong = ", ".join(unknown) or "the same model is named twice"
+            raise Invalid.at(f"/given_ensembles/{index}", f"not different models of this pool: {wrong}")
         answers.append(
-            {"request": {"team": members}} | attempt(partial(score_team, pool, members, **reading(body.model_dump())))
+            {"request": {"given_ensemble": members}}
+            | attempt(partial(score_ensemble, pool, members, **reading(body.model_dump())))
         )
     return answers
 

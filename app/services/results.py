@@ -194,21 +194,21 @@ def _plain(text: str) -> str:
 
 
 def ensembles(ranking: Ranking) -> EnsemblesAnswer:
-    """The teams of a ranking; empty until it has ended."""
+    """The ensembles of a ranking; empty until it has ended."""
     return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=ranking.ensembles or [])
 
 
-def valued(ranking: Ranking, teams: list[dict[str, Any]]) -> EnsemblesAnswer:
-    """Teams that were valued after the ranking."""
-    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=teams)
+def scored(ranking: Ranking, ensembles: list[dict[str, Any]]) -> EnsemblesAnswer:
+    """Ensembles that were scored after the ranking."""
+    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=ensembles)
 
 
 def ensembles_as_csv(answer: EnsemblesAnswer) -> str:
-    """Every term of every team: one line a member and term, or a pair and term."""
+    """Every term of every ensemble: one line a member and term, or a pair and term."""
     text = io.StringIO()
     writer = csv.writer(text)
     columns = ["method", "size", "value", "rank", "evaluated"]
-    writer.writerow(["team", *columns, "kind", "models", "term", "term_value"])
+    writer.writerow(["ensemble", *columns, "kind", "models", "term", "term_value"])
     for number, ensemble in enumerate(answer.ensembles, start=1):
         selection = ensemble["selection"]
         if selection is None:

@@ -105,8 +105,8 @@ def agreement(
 ) -> Agreement:
     """A statistic of agreement with a bootstrap interval over models.
 
-    Models are drawn with replacement. A model drawn c times counts c times; an entry that stands for a team counts as
-    often as the product over its members, so that teams which share a model are not taken for independent.
+    Models are drawn with replacement. A model drawn c times counts c times; an entry that stands for an ensemble counts
+    as often as the product over its members, so that ensembles which share a model are not taken for independent.
 
     Args:
         scores, truth: (E,) finite numbers, higher is better in both.
@@ -130,10 +130,10 @@ def agreement(
     if len(members) != x.size:
         raise InvalidEvidence(f"members must have one entry a score: {x.size} scores, {len(members)} entries")
     value = _value(statistic, x, y)
-    units = {unit: index for index, unit in enumerate(dict.fromkeys(unit for team in members for unit in team))}
+    units = {unit: index for index, unit in enumerate(dict.fromkeys(unit for ensemble in members for unit in ensemble))}
     incidence = np.zeros((x.size, len(units)), dtype=bool)
-    for row, team in enumerate(members):
-        incidence[row, [units[unit] for unit in team]] = True
+    for row, ensemble in enumerate(members):
+        incidence[row, [units[unit] for unit in ensemble]] = True
     generator = np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):

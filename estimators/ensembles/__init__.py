@@ -1,1 +1,1 @@
-"""Teams of models: their terms, their value, and the search for the best."""
+"""Ensembles of models: their terms, their value, and the search for the best."""

@@ -1,4 +1,4 @@
-"""How the best team is found: by enumeration, greedily, or by swaps. Teams are rows of sorted candidate indices."""
+"""Finds the best ensemble: by enumeration, greedily, or by swaps. An ensemble is a row of sorted candidate indices."""
 
 import itertools
 import math
@@ -12,20 +12,20 @@ from estimators.score import CannotBeComputed
 
 Numbers = np.ndarray[Any, Any]
 
-# Enumeration up to so many teams; for E-LEEP, whose value of a team needs every image, up to so many logarithms.
-EXACT_TEAMS, EXACT_LOGARITHMS = 500_000, 200_000_000
+# The most ensembles to enumerate; for E-LEEP, whose value needs every image, also the most logarithms to take.
+EXACT_ENSEMBLES, EXACT_LOGARITHMS = 500_000, 200_000_000
 
-NO_TEAM = "no team of {size} keeps the budget without near copies; raise budget or pass near_copies='allow'"
+NO_ENSEMBLE = "no ensemble of {size} keeps the budget without near copies; raise budget or pass near_copies='allow'"
 
 
 class Objective(Protocol):
-    """Values of teams of candidate indices. A search needs no more than this."""
+    """Values of ensembles of candidate indices. A search needs no more than this."""
 
-    def values(self, teams: Numbers) -> Numbers:
-        """(T,) values of (T, k) teams."""
+    def values(self, ensembles: Numbers) -> Numbers:
+        """(T,) values of (T, k) ensembles."""
 
     def additions(self, members: Sequence[int]) -> Numbers:
-        """(M,) values of the team with each candidate added."""
+        """(M,) values of the ensemble with each candidate added."""
 
 
 class Pairwise:
@@ -34,10 +34,10 @@ class Pairwise:
     def __init__(self, unit: Numbers, pair: Numbers) -> None:
         self.unit, self.pair = unit, pair
 
-    def values(self, teams: Numbers) -> Numbers:
-        total: Numbers = self.unit[teams].sum(axis=1)
-        for first, second in itertools.combinations(range(teams.shape[1]), 2):
-            total = total + self.pair[teams[:, first], teams[:, second]]
+    def values(self, ensembles: Numbers) -> Numbers:
+        total: Numbers = self.unit[ensembles].sum(axis=1)
+        for first, second in itertools.combinations(range(ensembles.shape[1]), 2):
+            total = total + self.pair[ensembles[:, first], ensembles[:, second]]
         return total
 
     def additions(self, members: Sequence[int]) -> Numbers:
@@ -52,9 +52,9 @@ class Averaged:
     def __init__(self, eep: Numbers) -> None:
         self.eep = eep
 
-    def values(self, teams: Numbers) -> Numbers:
-        rows = max(1, 20_000_000 // (teams.shape[1] * self.eep.shape[1]))
-        blocks = [teams[start : start + rows] for start in range(0, teams.shape[0], rows)]
+    def values(self, ensembles: Numbers) -> Numbers:
+        rows = max(1, 20_000_000 // (ensembles.shape[1] * self.eep.shape[1]))
+        blocks = [ensembles[start : start + rows] for start in range(0, ensembles.shape[0], rows)]
         return np.concatenate([np.log(self.eep[block].mean(axis=1)).mean(axis=1) for block in blocks])
 
     def additions(self, members: Sequence[int]) -> Numbers:
@@ -67,12 +67,12 @@ class Problem:
     """What a search needs to know.
 
     Attributes:
-        objective: the value of a team, higher is better.
-        size: members of a team, at most ``count``.
+        objective: the value of an ensemble, higher is better.
+        size: members of an ensemble, at most ``count``.
         count: number of candidates M.
-        clash: (M, M) pairs that may not be in one team.
+        clash: (M, M) pairs that may not be in one ensemble.
         costs: (M,) what each member costs; used with ``budget`` only.
-        budget: the most that a team may cost.
+        budget: the most that an ensemble may cost.
     """
 
     objective: Objective
@@ -82,18 +82,18 @@ class Problem:
     costs: Numbers
     budget: float | None = None
 
-    def feasible(self, teams: Numbers) -> Numbers:
-        """(T,) whether (T, k) teams keep the budget and hold no clash."""
-        allowed = np.ones(teams.shape[0], dtype=bool)
+    def feasible(self, ensembles: Numbers) -> Numbers:
+        """(T,) whether (T, k) ensembles keep the budget and hold no clash."""
+        allowed = np.ones(ensembles.shape[0], dtype=bool)
         if self.budget is not None:
-            allowed &= self.costs[teams].sum(axis=1) <= self.budget * (1 + 1e-12)
+            allowed &= self.costs[ensembles].sum(axis=1) <= self.budget * (1 + 1e-12)
         if self.clash.any():
-            for first, second in itertools.combinations(range(teams.shape[1]), 2):
-                allowed &= ~self.clash[teams[:, first], teams[:, second]]
+            for first, second in itertools.combinations(range(ensembles.shape[1]), 2):
+                allowed &= ~self.clash[ensembles[:, first], ensembles[:, second]]
         return allowed
 
     def can_join(self, members: Sequence[int]) -> Numbers:
-        """(M,) which candidates can be added so that the budget still allows a team of full size."""
+        """(M,) which candidates can be added so that the budget still allows an ensemble of full size."""
         chosen = list(members)
         allowed = np.ones(self.count, dtype=bool)
         allowed[chosen] = False
@@ -108,17 +108,17 @@ class Problem:
         return np.asarray(allowed & ~self.clash[chosen].any(axis=0))
 
     def enumerable(self) -> bool:
-        teams = math.comb(self.count, self.size)
+        ensembles = math.comb(self.count, self.size)
         if isinstance(self.objective, Averaged):
-            return teams * self.objective.eep.shape[1] <= EXACT_LOGARITHMS and teams <= EXACT_TEAMS
-        return teams <= EXACT_TEAMS
+            return ensembles * self.objective.eep.shape[1] <= EXACT_LOGARITHMS and ensembles <= EXACT_ENSEMBLES
+        return ensembles <= EXACT_ENSEMBLES
 
 
 @dataclass
 class Evaluated:
-    """Teams and their values, best first, each team once."""
+    """Ensembles and their values, best first, each ensemble once."""
 
-    teams: Numbers
+    ensembles: Numbers
     values: Numbers
     exhaustive: bool
 
@@ -143,58 +143,58 @@ def greedy(problem: Problem, first: int | None = None) -> tuple[list[int], list[
 
 
 def _with(members: Sequence[int], candidates: Numbers) -> Numbers:
-    """(T, k) sorted teams: the members and each of the candidates."""
+    """(T, k) sorted ensembles: the members and each of the candidates."""
     fixed = np.broadcast_to(np.asarray(members, dtype=np.int64), (candidates.size, len(members)))
     return np.sort(np.column_stack([fixed, candidates]), axis=1)
 
 
 def local(problem: Problem) -> Evaluated:
-    """Greedy from several first members, then the best single swap until none helps; all teams seen on the way."""
+    """Greedy from several first members, then the best single swap until none helps; all ensembles seen on the way."""
     starts: list[int | None] = [None]
     order = np.argsort(-problem.objective.additions([]), kind="stable")
     # E-LEEP looks at every image for every swap, so it gets fewer starts.
     starts += order[: 2 if isinstance(problem.objective, Averaged) else 16].tolist()
-    teams, values = [], []
+    ensembles, values = [], []
     for start in starts:
         grown = greedy(problem, start)
         if grown is None:
             continue
         members, trace, seen = grown
         value = trace[-1]["value"]
-        teams.append(seen.teams)
+        ensembles.append(seen.ensembles)
         values.append(seen.values)
         while True:
-            best_value, best_team = value, None
+            best_value, best_ensemble = value, None
             for position in range(problem.size):
                 rest = members[:position] + members[position + 1 :]
                 reached, allowed = problem.objective.additions(rest), problem.can_join(rest)
                 candidates = np.flatnonzero(allowed)
-                teams.append(_with(rest, candidates))
+                ensembles.append(_with(rest, candidates))
                 values.append(reached[candidates])
                 if candidates.size:
                     candidate = int(candidates[np.argmax(reached[candidates])])
                     if reached[candidate] > best_value + 1e-12 * max(1.0, abs(best_value)):
-                        best_value, best_team = float(reached[candidate]), [*rest, candidate]
-            if best_team is None:
+                        best_value, best_ensemble = float(reached[candidate]), [*rest, candidate]
+            if best_ensemble is None:
                 break
-            members, value = best_team, best_value
-    if not teams:
-        raise CannotBeComputed(NO_TEAM.format(size=problem.size))
-    unique, index = np.unique(np.concatenate(teams), axis=0, return_index=True)
+            members, value = best_ensemble, best_value
+    if not ensembles:
+        raise CannotBeComputed(NO_ENSEMBLE.format(size=problem.size))
+    unique, index = np.unique(np.concatenate(ensembles), axis=0, return_index=True)
     return _sorted(unique, np.concatenate(values)[index], exhaustive=False)
 
 
 def exact(problem: Problem) -> Evaluated:
     count, size = problem.count, problem.size
     flat = itertools.chain.from_iterable(itertools.combinations(range(count), size))
-    teams = np.fromiter(flat, dtype=np.int64, count=math.comb(count, size) * size).reshape(-1, size)
-    teams = teams[problem.feasible(teams)]
-    if teams.shape[0] == 0:
-        raise CannotBeComputed(NO_TEAM.format(size=size))
-    return _sorted(teams, problem.objective.values(teams), exhaustive=True)
+    ensembles = np.fromiter(flat, dtype=np.int64, count=math.comb(count, size) * size).reshape(-1, size)
+    ensembles = ensembles[problem.feasible(ensembles)]
+    if ensembles.shape[0] == 0:
+        raise CannotBeComputed(NO_ENSEMBLE.format(size=size))
+    return _sorted(ensembles, problem.objective.values(ensembles), exhaustive=True)
 
 
-def _sorted(teams: Numbers, values: Numbers, *, exhaustive: bool) -> Evaluated:
+def _sorted(ensembles: Numbers, values: Numbers, *, exhaustive: bool) -> Evaluated:
     # Stable: equal values keep the order of the pool.
     order = np.argsort(-values, kind="stable")
-    return Evaluated(teams[order], values[order], exhaustive)
+    return Evaluated(ensembles[order], values[order], exhaustive)

@@ -1,4 +1,4 @@
-"""Teams of models: what each ensemble metric says of a team, and how the best team of a given size is found."""
+"""What each ensemble metric says of an ensemble of models, and the best ensemble of a given size."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ __all__ = [
     "e_leep",
     "expected_empirical_prediction",
     "ms_leep",
-    "score_team",
+    "score_ensemble",
     "select",
 ]
 
@@ -68,7 +68,7 @@ def ms_leep(*, source_probabilities: Sequence[Array], labels: Array, reduction: 
     Args:
         source_probabilities: one (N, S_m) array a model; the label spaces may differ.
         labels: (N,) target labels.
-        reduction: ``"sum"`` over the models or their ``"mean"``; teams of one size rank the same.
+        reduction: ``"sum"`` over the models or their ``"mean"``; ensembles of one size rank the same.
 
     Returns:
         Score in nats, at most 0. Details: leep (one number a model), models, samples.
@@ -115,16 +115,16 @@ def e_leep(*, source_probabilities: Sequence[Array], labels: Array) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A team with all that went into its value; ``dataclasses.asdict`` gives plain JSON.
+    """An ensemble with all that went into its value; ``dataclasses.asdict`` gives plain JSON.
 
     Attributes:
-        method, size, search: how the team was chosen; ``search`` is ``"given"`` for a team that was only scored.
+        method, size, search: how the ensemble was chosen; ``search`` is ``"given"`` if it was only scored.
         members: the names, in the order of the pool.
         value: higher is better; comparable only within one pool, method, size and settings.
         cost: what the members cost together, None without costs.
-        rank, evaluated, exhaustive: the place among the teams that were evaluated, how many those are, and whether
-            they are all teams that the constraints allow.
-        best_value, gap: the best value known, and how far the team is below it.
+        rank, evaluated, exhaustive: the place among the ensembles that were evaluated, how many those are, and whether
+            they are all ensembles that the constraints allow.
+        best_value, gap: the best value known, and how far the ensemble is below it.
         trace: greedy's steps, each with the model added, the gain and the value so far; empty if greedy found none.
         best_single: the best single model by the same terms, or None where a single model has no value.
         member_terms, pair_terms: raw and standardised terms; ``contribution`` is the value lost without the member.
@@ -133,7 +133,7 @@ class Selection:
         left_out: candidates that did not take part, each with the reason.
         near_copies: pairs of candidates that predict (nearly) the same.
         notes: sentences a person should read; each starts with a stable word and a colon.
-        ranking: the best teams that were evaluated, with rank, value and cost.
+        ranking: the best ensembles that were evaluated, with rank, value and cost.
     """
 
     method: str
@@ -253,35 +253,35 @@ def select(
     top: int = 10,
     preset: str = "default",
 ) -> Selection:
-    """Choose the best team of ``size`` candidates.
+    """Choose the best ensemble of ``size`` candidates.
 
         osborn    - ( w_d Σ_m W_D(m) + w_t Σ_m W_T(m) + w_c Σ_{pairs} W_C(m, m') )    of standardised terms
         ms_leep   Σ_m LEEP(m)
         e_leep    (1/N) Σ_i ln( (1/k) Σ_m EEP_i^m )
 
-    The size is forced: raw gains are never positive, so that a rule which may stop early returns no team at all. Greedy
-    adds the model of the largest gain at each step. Its (1 - 1/e) bound is for monotone submodular functions, and this
-    one is not monotone; once standardised, W_C may be negative and it is not submodular either. So teams are
+    The size is forced: raw gains are never positive, so a rule that may stop early returns no ensemble at all. Greedy
+    adds the model with the largest gain at each step. Its (1 - 1/e) bound is for monotone submodular functions, and
+    this one is not monotone; once standardised, W_C may be negative and it is not submodular either. So ensembles are
     enumerated while there are few, and otherwise searched by swaps from many starts; ``gap`` says how far the result
-    is from the best team known.
+    is from the best ensemble known.
 
     Args:
         pool: the candidates.
-        size: members of a team.
+        size: members of an ensemble.
         method: ``"osborn"``, ``"ms_leep"`` or ``"e_leep"``.
         search: ``"exact"`` enumerates, ``"greedy"``, ``"local"`` swaps one member at a time, ``"auto"`` is exact while
-            there are at most ``EXACT_TEAMS`` teams and local beyond.
+            there are at most ``EXACT_ENSEMBLES`` ensembles and local beyond.
         weights: of ``domain``, ``task`` and ``cohesion`` (osborn only), at least 0; 1 each where not given. A term of
             weight 0 is left out.
         standardize: ``"pool"`` gives W_D and W_T mean 0 and standard deviation 1 over the candidates and W_C over their
-            pairs, the same numbers for every size; ``"teams"`` gives each term's sum a standard deviation of 1 over all
-            teams of this size, so that W_C does not grow in weight with the number of pairs; ``"none"`` adds raw terms
-            of different units.
+            pairs, the same numbers for every size; ``"ensembles"`` gives each term's sum a standard deviation of 1 over
+            all ensembles of this size, so that W_C does not grow in weight with the number of pairs; ``"none"`` adds
+            raw terms of different units.
         cohesion: W_C of a pair: ``"symmetric"`` ½(H(i|j) + H(j|i)), ``"ordered"`` their sum, ``"directed"`` H(i|j) with
             i before j in the pool (then the order of the candidates matters).
         missing: ``"drop_term"`` leaves out a term that some candidate lacks; ``"drop_models"`` leaves out the
             candidates that lack a term which others have. A pool is never compared on different terms.
-        near_copies: ``"exclude"`` builds no team with two near copies, ``"allow"`` only names them. W_C rewards
+        near_copies: ``"exclude"`` builds no ensemble with two near copies, ``"allow"`` only names them. W_C rewards
             agreement, so that two copies of one model are its best pair.
         budget: the most that the members may cost together (``pool.costs``).
         top: length of ``ranking``.
@@ -290,15 +290,15 @@ def select(
 
     Raises:
         InvalidEvidence: the pool's arrays do not fit together.
-        CannotBeComputed: no term is left, too few candidates are, no team keeps the budget, or too many teams for
-            ``search="exact"``.
+        CannotBeComputed: no term is left, too few candidates are, no ensemble keeps the budget, or there are too many
+            ensembles for ``search="exact"``.
     """
     settings = _settings(preset, search, standardize, cohesion, near_copies)
     candidates = Candidates(pool, size, method, weights, missing, budget, settings)
     return _report(candidates, None, settings["search"], top)
 
 
-def score_team(
+def score_ensemble(
     pool: Pool,
     members: Sequence[str],
     *,
@@ -312,9 +312,9 @@ def score_team(
     top: int = 10,
     preset: str = "default",
 ) -> Selection:
-    """The value of a given team in the pool, on the terms and among the teams that ``select`` would use.
+    """The value of a given ensemble in the pool, on the terms and among the ensembles that ``select`` would use.
 
-    A team that breaks the budget or holds near copies is scored all the same, and a note says so.
+    An ensemble that breaks the budget or holds near copies is scored all the same, and a note says so.
 
     Args:
         members: different names from the pool. The other arguments and the errors are those of ``select``.
@@ -329,8 +329,8 @@ def score_team(
             raise CannotBeComputed(
                 f"{name} takes no part: {candidates.left_out[name]}; choose other members or missing"
             )
-    team = np.sort(np.asarray([candidates.names.index(name) for name in members]))
-    return _report(candidates, team, "auto", top)
+    ensemble = np.sort(np.asarray([candidates.names.index(name) for name in members]))
+    return _report(candidates, ensemble, "auto", top)
 
 
 def _settings(
@@ -355,37 +355,38 @@ def _report(candidates: Candidates, given: Numbers | None, search: str, top: int
     enumerable = problem.enumerable()
     if search == "exact" and not enumerable:
         raise CannotBeComputed(
-            f"{math.comb(len(candidates.names), candidates.size)} teams are too many to enumerate; use search='local'"
+            f"{math.comb(len(candidates.names), candidates.size)} ensembles are too many to enumerate; "
+            "use search='local'"
         )
     evaluated = exact(problem) if enumerable else local(problem)
     grown = greedy(problem)
     notes = list(candidates.notes)
-    team, how = evaluated.teams[0], "exact" if enumerable else "local"
+    ensemble, how = evaluated.ensembles[0], "exact" if enumerable else "local"
     if given is not None:
-        team, how = given, "given"
+        ensemble, how = given, "given"
         if not problem.feasible(given[None, :])[0]:
-            notes.append("not_allowed: this team breaks the budget or holds near copies; select would not choose it")
+            notes.append("not_allowed: the ensemble breaks the budget or holds near copies; select would not choose it")
     elif search == "greedy":
         if grown is None:
             raise CannotBeComputed("greedy ran into the budget or near copies; use search='local' or 'exact'")
-        team, how = np.sort(np.asarray(grown[0])), "greedy"
+        ensemble, how = np.sort(np.asarray(grown[0])), "greedy"
     elif search == "local" and enumerable:
-        team, how = local(problem).teams[0], "local"
-    value = float(candidates.problem.objective.values(team[None, :])[0])
+        ensemble, how = local(problem).ensembles[0], "local"
+    value = float(candidates.problem.objective.values(ensemble[None, :])[0])
     tolerance = 1e-12 * max(1.0, abs(value))
     best = max(float(evaluated.values[0]), value)
     if how in ("greedy", "local") and candidates.method == "osborn":
-        known = "of all teams" if evaluated.exhaustive else "found, which need not be the best there is"
+        known = "of all ensembles" if evaluated.exhaustive else "found, which need not be the best there is"
         notes.append(
-            f"no_guarantee: the value is not monotone, so {how} search has no bound; gap is to the best team {known}"
+            f"no_guarantee: the value is not monotone, so {how} search has no bound; gap is to the best {known}"
         )
     return Selection(
         method=candidates.method,
         size=candidates.size,
         search=how,
-        members=tuple(candidates.names[index] for index in team),
+        members=tuple(candidates.names[index] for index in ensemble),
         value=value,
-        cost=number_or_none(candidates.costs[team].sum()),
+        cost=number_or_none(candidates.costs[ensemble].sum()),
         rank=int(np.sum(evaluated.values > value + tolerance)) + 1,
         evaluated=int(evaluated.values.size),
         exhaustive=evaluated.exhaustive,
@@ -393,8 +394,8 @@ def _report(candidates: Candidates, given: Numbers | None, search: str, top: int
         gap=best - value if best - value > tolerance else 0.0,
         trace=tuple(step | {"added": candidates.names[step["added"]]} for step in grown[1]) if grown else (),
         best_single=_best_single(candidates),
-        member_terms=_member_terms(candidates, team, value),
-        pair_terms=_pair_terms(candidates, team),
+        member_terms=_member_terms(candidates, ensemble, value),
+        pair_terms=_pair_terms(candidates, ensemble),
         standardization=candidates.standardization,
         terms_used=candidates.terms_used,
         left_out=candidates.left_out,
@@ -407,7 +408,7 @@ def _report(candidates: Candidates, given: Numbers | None, search: str, top: int
                 "value": float(listed),
                 "cost": number_or_none(candidates.costs[row].sum()),
             }
-            for row, listed in zip(evaluated.teams[:top], evaluated.values[:top], strict=True)
+            for row, listed in zip(evaluated.ensembles[:top], evaluated.values[:top], strict=True)
         ),
     )
 
@@ -420,10 +421,10 @@ def _best_single(candidates: Candidates) -> dict[str, Any] | None:
     return {"name": candidates.names[best], "value": float(values[best])}
 
 
-def _member_terms(candidates: Candidates, team: Numbers, value: float) -> tuple[dict[str, Any], ...]:
+def _member_terms(candidates: Candidates, ensemble: Numbers, value: float) -> tuple[dict[str, Any], ...]:
     rows = []
-    for index in team.tolist():
-        rest = [other for other in team.tolist() if other != index]
+    for index in ensemble.tolist():
+        rest = [other for other in ensemble.tolist() if other != index]
         row: dict[str, Any] = {
             "name": candidates.names[index],
             "domain_difference": number_or_none(candidates.domain[index]),
@@ -439,9 +440,9 @@ def _member_terms(candidates: Candidates, team: Numbers, value: float) -> tuple[
     return tuple(rows)
 
 
-def _pair_terms(candidates: Candidates, team: Numbers) -> tuple[dict[str, Any], ...]:
+def _pair_terms(candidates: Candidates, ensemble: Numbers) -> tuple[dict[str, Any], ...]:
     rows = []
-    for first, second in itertools.combinations(team.tolist(), 2):
+    for first, second in itertools.combinations(ensemble.tolist(), 2):
         row: dict[str, Any] = {
             "first": candidates.names[first],
             "second": candidates.names[second],

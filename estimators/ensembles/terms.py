@@ -1,4 +1,4 @@
-"""What is known of the candidates of a team, which terms count, and how the terms are put on one scale."""
+"""What is known of the candidates of an ensemble, which terms count, and how the terms are put on one scale."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from estimators.ensembles.search import Averaged, Numbers, Objective, Pairwise, 
 from estimators.score import CannotBeComputed, InvalidEvidence
 
 METHODS = ("osborn", "ms_leep", "e_leep")
-STANDARDIZATIONS = ("pool", "teams", "none")
+STANDARDIZATIONS = ("pool", "ensembles", "none")
 COHESIONS = ("symmetric", "ordered", "directed")
 MISSING = ("drop_term", "drop_models")
 NEAR_COPIES = ("exclude", "allow")
@@ -33,7 +33,7 @@ class Pool:
         task_difference: (M,) W_T.
         disagreement: (M, M) H(i | j); a model without a classifier has a row and a column of NaN.
         eep: M vectors (N,) of expected empirical predictions, for MS-LEEP and E-LEEP.
-        costs: (M,) what a model costs a team: parameters, latency, anything that adds up.
+        costs: (M,) what a model costs an ensemble: parameters, latency, anything that adds up.
         agreement: (M, M) share of equal predictions, NaN where the label spaces differ; finds near copies.
         entropy: (M,) H(i), for the near copies among models whose label spaces differ.
     """
@@ -129,7 +129,7 @@ class Candidates:
         kept = np.flatnonzero(takes_part)
         if size > kept.size:
             raise CannotBeComputed(
-                f"a team of {size} needs as many candidates; {kept.size} of {count} take part"
+                f"an ensemble of {size} needs as many candidates; {kept.size} of {count} take part"
                 + (f" ({'; '.join(f'{name}: {why}' for name, why in self.left_out.items())})" if self.left_out else "")
             )
         self.names = [pool.names[index] for index in kept.tolist()]
@@ -150,7 +150,7 @@ class Candidates:
                 clash[first, second] = clash[second, first] = True
         if self.near_copies:
             named = "; ".join(f"{pair['first']} and {pair['second']}" for pair in self.near_copies[:5])
-            rule = "no team holds both" if settings["near_copies"] == "exclude" else "teams may hold both"
+            rule = "no ensemble holds both" if settings["near_copies"] == "exclude" else "ensembles may hold both"
             self.notes.append(f"near_copies: predict (nearly) the same: {named}; {rule}")
         silent = [name for name, entropy in zip(self.names, self.entropy.tolist(), strict=True) if entropy <= 1e-9]
         if silent and "cohesion" in self.terms_used:
@@ -276,8 +276,8 @@ def _unit_scale(column: Numbers, size: int, standardize: str) -> tuple[float, fl
     if standardize == "none":
         return 0.0, 1.0
     mean, spread, count = float(column.mean()), _spread(column), column.size
-    if standardize == "teams":
-        # The sum of a sample drawn without replacement; with all candidates in one team there is nothing to compare.
+    if standardize == "ensembles":
+        # The sum of a sample drawn without replacement; with all candidates in it there is nothing to compare.
         spread *= math.sqrt(size * (count - size) / (count - 1)) if count > size else 0.0
     return mean, spread
 
@@ -294,7 +294,7 @@ def _pair_scale(table: Numbers, size: int, standardize: str) -> tuple[float, flo
         return mean, _spread(pairs)
     if size < 2 or size == count or _spread(pairs) == 0.0:
         return mean, 0.0
-    # Variance of the sum over the pairs of a random team: two pairs are the same, share a member, or are apart.
+    # Variance of the sum over the pairs of a random ensemble: two pairs are the same, share a member, or are apart.
     centred = table - mean
     np.fill_diagonal(centred, 0.0)
     same = float(np.sum(centred * centred)) / 2

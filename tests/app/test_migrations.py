@@ -1,13 +1,15 @@
 """A database that holds rows of an older version comes to the present shape with its rows."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import JSON, text
 
 from app.db.migrate import configuration, upgrade
 from app.db.repositories.models import Models
@@ -22,6 +24,17 @@ ROWS_OF_THE_FIRST_VERSION = (
     "INSERT INTO zoo_models (zoo_id, model_id, position) VALUES ('zoo_1', 'mdl_1', 0)",
     f"INSERT INTO catalogue_models (name, architecture, details, published_at) VALUES ('m', 'm', '{{}}', {MOMENT})",
 )
+
+RANKING_OF_TEAMS = {
+    "target": "digits",
+    "metrics": [{"name": "leep", "parameters": {}}],
+    "ensembles": [{"size": 2, "standardize": "teams"}, {"size": 2, "standardize": None}],
+    "teams": [["mdl_1", "mdl_2"]],
+}
+TEAMS = [
+    {"request": RANKING_OF_TEAMS["ensembles"][0], "problem": None, "selection": {"members": ["m", "n"]}},
+    {"request": {"team": ["m", "n"]}, "problem": None, "selection": {"members": ["m", "n"]}},
+]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -59,4 +72,58 @@ def test_the_tables_are_those_of_the_code(old_database: Database) -> None:
             connection, opts={"include_name": lambda name, kind, _: kind != "table" or name in Base.metadata.tables}
         )
         assert compare_metadata(context, Base.metadata) == []
+    old_database.close()
+
+
+def store_ranking(database: Database, request: dict[str, Any], ensembles: list[dict[str, Any]] | None) -> None:
+    """Write a ranking that has ended, and its target, as the second revision has them."""
+    with database.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO datasets (id, name, owner, shared, spec, state, created_at) "
+                f"VALUES ('dat_1', 'd', 'local', FALSE, '{{}}', 'ready', {MOMENT})"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO rankings "
+                "(id, target_id, request, ensembles, priority, state, event_sequence, owner, shared, created_at) "
+                f"VALUES ('rnk_1', 'dat_1', :request, :ensembles, 2, 'succeeded', 0, 'local', FALSE, {MOMENT})"
+            ),
+            {"request": json.dumps(request), "ensembles": None if ensembles is None else json.dumps(ensembles)},
+        )
+
+
+def stored_ranking(database: Database) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
+    """The request and the ensembles of the one ranking."""
+    with database.reading() as session:
+        query = text("SELECT request, ensembles FROM rankings").columns(request=JSON(), ensembles=JSON())
+        request, ensembles = session.execute(query).one()
+    return request, ensembles
+
+
+def test_stored_teams_become_ensembles(old_database: Database) -> None:
+    command.upgrade(configuration(old_database), "0002")
+    store_ranking(old_database, RANKING_OF_TEAMS, TEAMS)
+    upgrade(old_database)
+    request, ensembles = stored_ranking(old_database)
+    assert "teams" not in request
+    assert request["given_ensembles"] == [["mdl_1", "mdl_2"]]
+    assert [choice["standardize"] for choice in request["ensembles"]] == ["ensembles", None]
+    assert ensembles is not None
+    assert [answer["request"] for answer in ensembles] == [
+        {"size": 2, "standardize": "ensembles"},
+        {"given_ensemble": ["m", "n"]},
+    ]
+    command.downgrade(configuration(old_database), "0002")
+    assert stored_ranking(old_database) == (RANKING_OF_TEAMS, TEAMS)
+    old_database.close()
+
+
+def test_a_ranking_without_ensembles_is_kept(old_database: Database) -> None:
+    command.upgrade(configuration(old_database), "0002")
+    store_ranking(old_database, RANKING_OF_TEAMS | {"ensembles": [], "teams": []}, None)
+    upgrade(old_database)
+    request, ensembles = stored_ranking(old_database)
+    assert (request["ensembles"], request["given_ensembles"], ensembles) == ([], [], None)
     old_database.close()

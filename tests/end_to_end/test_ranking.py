@@ -183,7 +183,9 @@ def test_all_metrics_of_the_catalog_have_intervals_and_chances(service: Service,
         assert sum(results["summary"]["metrics"][name]["probability_best"].values()) == pytest.approx(1.0), name
 
 
-def test_a_team_without_source_samples_says_which_term_is_missing(service: Service, ranking: dict[str, Any]) -> None:
+def test_an_ensemble_without_source_samples_says_which_term_is_missing(
+    service: Service, ranking: dict[str, Any]
+) -> None:
     asked = {
         "target": "shapes",
         "models": ["resnet", "vit", "one-logit"],

@@ -71,20 +71,20 @@ def test_the_interval_is_the_same_for_the_same_seed_and_holds_the_value() -> Non
     assert agreement(scores=scores, truth=truth, resamples=200, seed=1) != first
 
 
-def test_teams_that_share_models_make_a_wider_interval_than_as_many_single_models() -> None:
+def test_ensembles_that_share_models_make_a_wider_interval_than_as_many_single_models() -> None:
     generator = np.random.default_rng(3)
     quality, noise = generator.normal(size=(2, 10))
-    teams = list(itertools.combinations(range(10), 3))
-    truth = [sum(quality[m] for m in team) for team in teams]
-    scores = [sum(quality[m] + noise[m] for m in team) for team in teams]
-    by_model = agreement(scores=scores, truth=truth, statistic="pearson", members=teams, resamples=300)
-    by_team = agreement(scores=scores, truth=truth, statistic="pearson", resamples=300)
+    ensembles = list(itertools.combinations(range(10), 3))
+    truth = [sum(quality[m] for m in ensemble) for ensemble in ensembles]
+    scores = [sum(quality[m] + noise[m] for m in ensemble) for ensemble in ensembles]
+    by_model = agreement(scores=scores, truth=truth, statistic="pearson", members=ensembles, resamples=300)
+    by_ensemble = agreement(scores=scores, truth=truth, statistic="pearson", resamples=300)
     assert by_model.units == 10
-    assert by_team.units == len(teams)
-    assert by_model.high - by_model.low > 2 * (by_team.high - by_team.low)
+    assert by_ensemble.units == len(ensembles)
+    assert by_model.high - by_model.low > 2 * (by_ensemble.high - by_ensemble.low)
 
 
-def test_a_team_counts_as_often_as_the_product_over_its_members() -> None:
+def test_an_ensemble_counts_as_often_as_the_product_over_its_members() -> None:
     # Two entries remain comparable only in draws that hold every model of both; each other draw has no value.
     result = agreement(
         scores=[1.0, 2.0], truth=[1.0, 2.0], statistic="kendall", members=[("a", "b"), ("b", "c")], resamples=400

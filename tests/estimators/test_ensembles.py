@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import estimators
-from estimators import CannotBeComputed, InvalidEvidence, Pool, build_pool, e_leep, ms_leep, score_team, select
+from estimators import CannotBeComputed, InvalidEvidence, Pool, build_pool, e_leep, ms_leep, score_ensemble, select
 from estimators.ensembles import selection as module
 from tests.reference.oracles import inputs, oracles
 
@@ -44,7 +44,7 @@ def z(values: np.ndarray) -> np.ndarray:
 
 
 def naive_values(pool: Pool, size: int, cohesion: str = "symmetric") -> dict[tuple[str, ...], float]:
-    """OSBORN's value of every team from the formula, with the default standardisation."""
+    """OSBORN's value of every ensemble from the formula, with the default standardisation."""
     domain, task = z(np.asarray(pool.domain_difference)), z(np.asarray(pool.task_difference))
     h = np.asarray(pool.disagreement)
     count = len(pool.names)
@@ -56,25 +56,26 @@ def naive_values(pool: Pool, size: int, cohesion: str = "symmetric") -> dict[tup
     }[cohesion]
     cohesive = dict(zip(pairs, z(np.asarray(raw)), strict=True))
     values = {}
-    for team in itertools.combinations(range(count), size):
-        cost = sum(domain[m] + task[m] for m in team) + sum(cohesive[p] for p in itertools.combinations(team, 2))
-        values[tuple(pool.names[m] for m in team)] = -cost
+    for ensemble in itertools.combinations(range(count), size):
+        cost = sum(domain[m] + task[m] for m in ensemble)
+        cost += sum(cohesive[pair] for pair in itertools.combinations(ensemble, 2))
+        values[tuple(pool.names[m] for m in ensemble)] = -cost
     return values
 
 
 @both_kinds
-def test_recorded_ms_leep_and_e_leep_of_all_teams(kind: Kind) -> None:
+def test_recorded_ms_leep_and_e_leep_of_all_ensembles(kind: Kind) -> None:
     expected, data = recorded()
     labels = kind(data["labels"])
     for key, values in expected["subsets"].items():
-        team = [kind(data[f"probs_{index}"]) for index in key.split(",")]
-        assert float(ms_leep(source_probabilities=team, labels=labels)) == pytest.approx(
+        ensemble = [kind(data[f"probs_{index}"]) for index in key.split(",")]
+        assert float(ms_leep(source_probabilities=ensemble, labels=labels)) == pytest.approx(
             values["MS_LEEP_sum"], rel=1e-12
         )
-        assert float(ms_leep(source_probabilities=team, labels=labels, reduction="mean")) == pytest.approx(
+        assert float(ms_leep(source_probabilities=ensemble, labels=labels, reduction="mean")) == pytest.approx(
             values["MS_LEEP_mean"], rel=1e-12
         )
-        assert float(e_leep(source_probabilities=team, labels=labels)) == pytest.approx(values["E_LEEP"], rel=1e-12)
+        assert float(e_leep(source_probabilities=ensemble, labels=labels)) == pytest.approx(values["E_LEEP"], rel=1e-12)
 
 
 @both_kinds
@@ -88,26 +89,28 @@ def test_one_model_alone_has_its_leep(kind: Kind) -> None:
 
 def test_averaging_is_never_below_the_mean_of_the_members() -> None:
     _, data = recorded()
-    team = [data[f"probs_{index}"] for index in range(4)]
-    mean = float(ms_leep(source_probabilities=team, labels=data["labels"], reduction="mean"))
-    assert float(e_leep(source_probabilities=team, labels=data["labels"])) >= mean
+    ensemble = [data[f"probs_{index}"] for index in range(4)]
+    mean = float(ms_leep(source_probabilities=ensemble, labels=data["labels"], reduction="mean"))
+    assert float(e_leep(source_probabilities=ensemble, labels=data["labels"])) >= mean
 
 
 @both_kinds
-def test_pool_values_are_the_metrics_of_the_team(kind: Kind) -> None:
+def test_pool_values_are_the_metrics_of_the_ensemble(kind: Kind) -> None:
     _, data = recorded()
     probabilities = [kind(data[f"probs_{index}"]) for index in range(4)]
     pool = build_pool(names=list("abcd"), labels=kind(data["labels"]), source_probabilities=probabilities)
-    team = [probabilities[1], probabilities[3]]
+    ensemble = [probabilities[1], probabilities[3]]
     for method, metric in (("ms_leep", ms_leep), ("e_leep", e_leep)):
-        found = score_team(pool, ["d", "b"], method=method)
+        found = score_ensemble(pool, ["d", "b"], method=method)
         assert found.members == ("b", "d")
-        assert found.value == pytest.approx(float(metric(source_probabilities=team, labels=data["labels"])), rel=1e-12)
+        assert found.value == pytest.approx(
+            float(metric(source_probabilities=ensemble, labels=data["labels"])), rel=1e-12
+        )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("cohesion", ["symmetric", "ordered", "directed"])
-def test_the_exact_team_is_the_best_by_enumeration(size: int, cohesion: str) -> None:
+def test_the_exact_ensemble_is_the_best_by_enumeration(size: int, cohesion: str) -> None:
     pool = make_pool()
     values = naive_values(pool, size, cohesion)
     found = select(pool, size=size, cohesion=cohesion, near_copies="allow", top=3)
@@ -123,7 +126,9 @@ def test_the_exact_team_is_the_best_by_enumeration(size: int, cohesion: str) -> 
 def test_e_leep_is_the_best_by_enumeration() -> None:
     pool = make_pool()
     eep = np.stack(pool.eep)
-    values = {team: np.log(eep[list(team)].mean(axis=0)).mean() for team in itertools.combinations(range(8), 3)}
+    values = {
+        ensemble: np.log(eep[list(ensemble)].mean(axis=0)).mean() for ensemble in itertools.combinations(range(8), 3)
+    }
     found = select(pool, size=3, method="e_leep")
     assert found.value == pytest.approx(max(values.values()), rel=1e-12)
     assert found.terms_used == ("e_leep",)
@@ -142,7 +147,7 @@ def test_greedy_follows_the_largest_gain_and_reports_its_gap() -> None:
     values = {size: naive_values(pool, size) for size in (1, 2, 3)}
     members: tuple[str, ...] = ()
     for size in (1, 2, 3):
-        grown = {team: value for team, value in values[size].items() if set(members) <= set(team)}
+        grown = {ensemble: value for ensemble, value in values[size].items() if set(members) <= set(ensemble)}
         members = max(grown, key=grown.__getitem__)
     found = select(pool, size=3, search="greedy")
     assert found.members == members
@@ -165,7 +170,7 @@ def test_greedy_is_not_always_best() -> None:
 
 @pytest.mark.parametrize("method", ["osborn", "ms_leep", "e_leep"])
 @pytest.mark.parametrize("seed", range(4))
-def test_local_search_finds_the_best_team_of_small_pools(method: str, seed: int) -> None:
+def test_local_search_finds_the_best_ensemble_of_small_pools(method: str, seed: int) -> None:
     pool = make_pool(models=10, seed=seed)
     found = select(pool, size=4, method=method, search="local")
     assert found.search == "local"
@@ -175,7 +180,7 @@ def test_local_search_finds_the_best_team_of_small_pools(method: str, seed: int)
 def test_large_pools_are_searched_not_enumerated(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make_pool(models=12)
     exact = select(pool, size=4)
-    monkeypatch.setattr("estimators.ensembles.search.EXACT_TEAMS", 100)
+    monkeypatch.setattr("estimators.ensembles.search.EXACT_ENSEMBLES", 100)
     found = select(pool, size=4)
     assert not found.exhaustive
     assert found.members == exact.members
@@ -184,11 +189,11 @@ def test_large_pools_are_searched_not_enumerated(monkeypatch: pytest.MonkeyPatch
         select(pool, size=4, search="exact")
 
 
-def test_terms_standardised_over_teams_have_unit_spread() -> None:
+def test_terms_standardised_over_ensembles_have_unit_spread() -> None:
     pool = make_pool()
     for weights in ({"task": 0, "cohesion": 0}, {"domain": 0, "cohesion": 0}, {"domain": 0, "task": 0}):
         for size in (2, 3, 5):
-            found = select(pool, size=size, standardize="teams", weights=weights, near_copies="allow", top=100)
+            found = select(pool, size=size, standardize="ensembles", weights=weights, near_copies="allow", top=100)
             values = [listed["value"] for listed in found.ranking]
             assert len(values) == found.evaluated
             assert np.std(values) == pytest.approx(1.0)
@@ -197,7 +202,7 @@ def test_terms_standardised_over_teams_have_unit_spread() -> None:
 
 def test_weights_and_raw_terms_add_up() -> None:
     pool = make_pool()
-    found = score_team(
+    found = score_ensemble(
         pool, ["model 1", "model 4"], standardize="none", weights={"domain": 0.5, "task": 2.0, "cohesion": 3.0}
     )
     h = np.asarray(pool.disagreement)
@@ -220,22 +225,22 @@ def test_reported_terms_rebuild_the_value() -> None:
         assert pair["cohesion"] == pytest.approx((pair["first_given_second"] + pair["second_given_first"]) / 2)
 
 
-def test_a_given_team_is_ranked_among_all() -> None:
+def test_a_given_ensemble_is_ranked_among_all() -> None:
     pool = make_pool()
     values = naive_values(pool, 3)
-    team = ("model 0", "model 3", "model 6")
-    found = score_team(pool, team[::-1])
+    ensemble = ("model 0", "model 3", "model 6")
+    found = score_ensemble(pool, ensemble[::-1])
     assert found.search == "given"
-    assert found.members == team
-    assert found.value == pytest.approx(values[team])
-    assert found.rank == 1 + sum(value > values[team] + 1e-9 for value in values.values())
-    assert found.gap == pytest.approx(max(values.values()) - values[team], abs=1e-9)
+    assert found.members == ensemble
+    assert found.value == pytest.approx(values[ensemble])
+    assert found.rank == 1 + sum(value > values[ensemble] + 1e-9 for value in values.values())
+    assert found.gap == pytest.approx(max(values.values()) - values[ensemble], abs=1e-9)
 
 
 @pytest.mark.parametrize("members", [["model 0", "nobody"], ["model 0", "model 0"]])
 def test_given_members_must_be_different_candidates(members: list[str]) -> None:
     with pytest.raises(InvalidEvidence, match="different names"):
-        score_team(make_pool(), members)
+        score_ensemble(make_pool(), members)
 
 
 @pytest.mark.parametrize("search", ["exact", "local"])
@@ -254,7 +259,7 @@ def test_the_budget_is_kept(search: str, budget: float) -> None:
     assert found.cost == sum(costs[name] for name in found.members) <= budget
 
 
-def test_greedy_leaves_enough_of_the_budget_for_a_full_team() -> None:
+def test_greedy_leaves_enough_of_the_budget_for_a_full_ensemble() -> None:
     pool = make_pool(costs=[1, 1, 1, 9, 9, 9, 9, 9])
     found = select(pool, size=3, search="greedy", budget=11)
     assert found.cost <= 11
@@ -266,10 +271,10 @@ def test_a_budget_leaves_out_candidates_of_unknown_cost() -> None:
     assert found.left_out == {"model 0": "its cost is not known"}
 
 
-def test_a_given_team_over_budget_is_scored_with_a_note() -> None:
-    found = score_team(make_pool(costs=[5] * 8), ["model 0", "model 1"], budget=10, near_copies="allow")
+def test_a_given_ensemble_over_budget_is_scored_with_a_note() -> None:
+    found = score_ensemble(make_pool(costs=[5] * 8), ["model 0", "model 1"], budget=10, near_copies="allow")
     assert found.notes == ()
-    over = score_team(make_pool(costs=[5, 6, *[1] * 6]), ["model 0", "model 1"], budget=10)
+    over = score_ensemble(make_pool(costs=[5, 6, *[1] * 6]), ["model 0", "model 1"], budget=10)
     assert any(note.startswith("not_allowed:") for note in over.notes)
 
 
@@ -297,7 +302,7 @@ def test_or_the_candidates_that_lack_it_are_left_out() -> None:
     )
     assert found.value == pytest.approx(select(kept, size=3).value)
     with pytest.raises(CannotBeComputed, match="model 0 takes no part"):
-        score_team(pool, ["model 0", "model 1"], missing="drop_models")
+        score_ensemble(pool, ["model 0", "model 1"], missing="drop_models")
 
 
 def test_without_a_source_sample_two_terms_select() -> None:
@@ -368,7 +373,7 @@ def test_allowed_copies_are_the_most_cohesive_pair() -> None:
     found = select(pool, size=2, near_copies="allow", weights={"task": 0})
     assert found.members == ("one", "other space")
     assert found.near_copies
-    forbidden = score_team(pool, ["one", "other space"])
+    forbidden = score_ensemble(pool, ["one", "other space"])
     assert any(note.startswith("not_allowed:") for note in forbidden.notes)
 
 
@@ -379,7 +384,7 @@ def test_copies_are_found_without_predictions() -> None:
     assert [(pair["first"], pair["second"]) for pair in found.near_copies] == [("model 0", "model 1")]
 
 
-def test_a_pool_of_copies_alone_has_no_team() -> None:
+def test_a_pool_of_copies_alone_has_no_ensemble() -> None:
     pool = Pool(names=["a", "b"], task_difference=[1.0, 2.0], disagreement=np.zeros((2, 2)))
     with pytest.raises(CannotBeComputed, match="near_copies='allow'"):
         select(pool, size=2)
@@ -390,7 +395,7 @@ def test_the_paper_preset_is_greedy_and_keeps_copies() -> None:
     pool, _ = copies_pool()
     found = select(pool, size=2, preset="paper")
     assert found.search == "greedy"
-    assert not any("no team holds both" in note for note in found.notes)
+    assert not any("no ensemble holds both" in note for note in found.notes)
     assert select(pool, size=2, preset="paper", search="exact").search == "exact"
     assert module.PRESETS["paper"]["task_difference"] == {"direction": "predictions_given_labels"}
 

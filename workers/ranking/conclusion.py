@@ -25,7 +25,7 @@ def conclude(
     runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model], cells: Cells
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The summary and the ensembles of a ranking whose models ``runs`` have scores."""
-    return summarize(ranking.request, [run.model_id for run in runs], cells), _teams(runtime, ranking, runs, models)
+    return summarize(ranking.request, [run.model_id for run in runs], cells), _ensembles(runtime, ranking, runs, models)
 
 
 def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) -> dict[str, Any]:
@@ -162,11 +162,11 @@ def chances(models: int, drawn: Mapping[str, Resamples]) -> dict[str, Any]:
     }
 
 
-def _teams(
+def _ensembles(
     runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model]
 ) -> list[dict[str, Any]]:
-    choices, teams = ranking.request["ensembles"], ranking.request["teams"]
-    if not choices and not teams:
+    choices, given = ranking.request["ensembles"], ranking.request["given_ensembles"]
+    if not choices and not given:
         return []
     names = display_names([models[run.model_id] for run in runs])
     evidence = {run.model_id: run.evidence or {} for run in runs}
@@ -185,10 +185,10 @@ def _teams(
         ],
         "source_is_one": len(samples - {None}) == 1,
         "choices": choices,
-        "teams": [[names.get(model_id, model_id) for model_id in team] for team in teams],
+        "given_ensembles": [[names.get(model_id, model_id) for model_id in members] for members in given],
         "folder": str(runtime.settings.rankings_folder / ranking.id),
     }
-    answers: list[dict[str, Any]] = runtime.scorers.call("teams", payload)
+    answers: list[dict[str, Any]] = runtime.scorers.call("ensembles", payload)
     return answers
 
 

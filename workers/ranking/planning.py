@@ -94,7 +94,7 @@ class Planner:
         self.target = draw(settings, target.id, request["sample"])
         names = [metric["name"] for metric in request["metrics"]]
         self._wants_reference = any("reference_features" in METRICS[name].uses for name in names)
-        self.wants_ensembles = bool(request["teams"] or request["ensembles"])
+        self.wants_ensembles = bool(request["ensembles"] or request["given_ensembles"])
         self._samples: dict[str, Sample] = {}
 
     def layers(self, model: Model) -> list[str]:

@@ -1,25 +1,25 @@
-"""The best teams of a ranking, from the feature store. Runs in a scorer's process."""
+"""The best ensembles of a ranking, from the feature store. Runs in a scorer's process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from app.ensembles import attempt, reading, save_pool, search
 from app.settings import Settings
-from app.teams import attempt, reading, save_pool, search
-from estimators.ensembles.selection import build_pool, score_team, select
+from estimators.ensembles.selection import build_pool, score_ensemble, select
 from estimators.ensembles.terms import Pool
 from workers.store.features import FeatureStore
 
 
-def choose_teams(
+def choose_ensembles(
     payload: Mapping[str, Any], settings: Settings, progress: Callable[[dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
-    """Every selection and every given team of ``payload``; one that cannot be had says why.
+    """Every selection and every given ensemble of ``payload``; one that cannot be had says why.
 
     Args:
         payload: ``models`` (name, parameters, label_space, target_key and source_key or None), ``source_is_one``
-            (whether all source keys are of one sample), ``choices`` and ``teams`` of the request, ``file``.
+            (whether all source keys are of one sample), ``choices`` and ``given_ensembles`` of the request, ``file``.
     """
     store = FeatureStore(settings.features_folder, settings.feature_quota_gigabytes)
     pools: dict[str, Pool] = {}
@@ -37,8 +37,8 @@ def choose_teams(
         for choice in payload["choices"]
     ]
     given = [
-        {"request": {"team": team}} | attempt(lambda t=team: score_team(pool("default"), t))
-        for team in payload["teams"]
+        {"request": {"given_ensemble": members}} | attempt(lambda m=members: score_ensemble(pool("default"), m))
+        for members in payload["given_ensembles"]
     ]
     return chosen + given
 

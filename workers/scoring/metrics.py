@@ -14,7 +14,7 @@ from estimators.catalog import METRICS
 from estimators.catalog import Evidence as Arrays
 from estimators.comparison.resampling import resample
 from estimators.score import CannotBeComputed, InvalidEvidence
-from workers.scoring.ensembles import choose_teams
+from workers.scoring.ensembles import choose_ensembles
 from workers.store.features import FeatureStore
 
 log = structlog.stdlib.get_logger(__name__)
@@ -86,4 +86,4 @@ def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
     }
 
 
-COMMANDS = {"score": compute_scores, "teams": choose_teams}
+COMMANDS = {"score": compute_scores, "ensembles": choose_ensembles}

@@ -1,6 +1,6 @@
-"""The terms of a ranking's pool as a file, so that other teams can be valued later without any evidence.
+"""The terms of a ranking's pool as a file, so that other ensembles can be scored later without any evidence.
 
-Workers write it and value the teams of the request; the API reads it and values those that are asked for later.
+Workers write it and score the ensembles of the request; the API reads it and scores those that are asked for later.
 """
 
 import uuid
@@ -59,7 +59,7 @@ def load_pool(folder: Path, preset: str) -> Pool | None:
 
 
 def reading(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `select` and `score_team` that a request means."""
+    """The keyword arguments of `select` and `score_ensemble` that a request means."""
     return {
         "method": choice["method"],
         "preset": choice["preset"],
