@@ -16,7 +16,13 @@ from app import cli_keys
 from app.cli_keys import commands as key_commands
 from app.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Rank pre-trained models for your images.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Rank pre-trained models for your images.",
+    # Its tracebacks show the values of variables, and so keys and passwords.
+    pretty_exceptions_enable=False,
+)
 database_commands = typer.Typer(no_args_is_help=True, help="The database.")
 zoo_commands = typer.Typer(no_args_is_help=True, help="Models that can be had without a hub.")
 app.add_typer(database_commands, name="db")
@@ -58,7 +64,7 @@ def serve(
 
     settings = Settings()
     configure(settings)
-    if settings.url.startswith("sqlite"):
+    if settings.url.get_backend_name() == "sqlite":
         upgrade_database()
     cli_keys.check_bind(settings)
     # Made before the worker starts: a setting that is refused must not leave a worker behind.

@@ -7,7 +7,6 @@ import structlog
 from dbos import DBOS, DBOSClient, EnqueueOptions
 from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, DefaultSerializer
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.db.session import Database
@@ -61,7 +60,7 @@ def refuse_pickles() -> None:
 
 def engine_url(settings: Settings) -> str:
     """The engine shares our database; it names its own driver."""
-    url = make_url(settings.url)
+    url = settings.url
     if url.get_backend_name() == "postgresql":
         url = url.set(drivername="postgresql")
     return url.render_as_string(hide_password=False)

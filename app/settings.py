@@ -6,8 +6,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 # Of a process that computes: threads that wait by spinning take the cores from the processes and libraries beside them.
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
@@ -18,10 +20,10 @@ Roots = Annotated[tuple[Path, ...], NoDecode]
 class Settings(BaseSettings):
     """What a deployment may change. Lists of paths are separated like ``PATH`` (``:`` on Linux)."""
 
-    model_config = SettingsConfigDict(env_prefix="FORERANK_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FORERANK_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     home: Path = Field(Path("forerank-data"), description="Folder of all that Forerank writes; shared by all workers.")
-    database_url: str = Field("", description="SQLAlchemy URL. Empty: SQLite in ``home``.")
+    database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL. Empty: SQLite in ``home``.")
     host: str = Field("127.0.0.1", description="Beyond loopback the server starts only when a key exists.")
     port: int = Field(8000, ge=0, le=65535, description="Of the API.")
     data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")
@@ -90,14 +92,39 @@ class Settings(BaseSettings):
             raise ValueError("FORERANK_HEARTBEAT_LIMIT_SECONDS must be more than twice FORERANK_HEARTBEAT_SECONDS")
         return self
 
+    @field_validator("database_url")
+    @classmethod
+    def _readable(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            try:
+                make_url(value.get_secret_value())
+            except (ArgumentError, ValueError):
+                # Not as it was raised: the reason quotes the URL, and so the password.
+                raise ValueError("is not an SQLAlchemy URL such as postgresql://user:password@host/database") from None
+        return value
+
     @cached_property
-    def url(self) -> str:
-        """The database's URL, with the driver named."""
-        url = self.database_url or f"sqlite:///{self.home / 'forerank.sqlite'}"
-        for prefix in ("postgresql://", "postgres://"):
-            if url.startswith(prefix):
-                return "postgresql+psycopg://" + url.removeprefix(prefix)
+    def url(self) -> URL:
+        """The database's URL, with the driver named; as a text it hides its password."""
+        given = self.database_url.get_secret_value()
+        url = make_url(given) if given else URL.create("sqlite", database=str(self.home / "forerank.sqlite"))
+        if url.drivername in ("postgresql", "postgres"):
+            return url.set(drivername="postgresql+psycopg")
         return url
+
+    def environment(self) -> dict[str, str]:
+        """The settings that were given, as variables from which another process reads the same."""
+        variables = {}
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                text = value.get_secret_value()
+            elif isinstance(value, tuple):
+                text = os.pathsep.join(map(str, value))
+            else:
+                text = str(value)
+            variables[f"FORERANK_{name.upper()}"] = text
+        return variables
 
     @property
     def datasets_folder(self) -> Path:

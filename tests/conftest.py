@@ -147,13 +147,9 @@ def running_api_process(settings: Settings) -> Iterator[tuple[str, int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    given = {
-        f"FORERANK_{name.upper()}": os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
-        for name, value in settings.model_dump(exclude_unset=True).items()
-    }
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve", "--no-worker"],
-        env=os.environ | given | {"FORERANK_PORT": str(port)},
+        env=os.environ | settings.environment() | {"FORERANK_PORT": str(port)},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -33,10 +33,7 @@ FINAL = {"succeeded", "failed", "cancelled"}
 
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a process reads them."""
-    return os.environ | {
-        f"FORERANK_{name.upper()}": os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
-        for name, value in settings.model_dump(exclude_unset=True).items()
-    }
+    return os.environ | settings.environment()
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float
@@ -51,16 +51,18 @@ def _prepare_sqlite(engine: Engine) -> None:
 class Database:
     """An engine with its two kinds of session. Close it to give its connections back."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str | URL, *, pool_size: int = 10) -> None:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("FORERANK_DATABASE_URL: SQLite needs a file, since the API and the workers share it")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS})
+            self.engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_SECONDS}, hide_parameters=True)
             _prepare_sqlite(self.engine)
         elif parsed.get_backend_name() == "postgresql":
-            self.engine = create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+            self.engine = create_engine(
+                parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, hide_parameters=True
+            )
         else:
             raise ValueError(f"FORERANK_DATABASE_URL: {parsed.get_backend_name()} is not sqlite or postgresql")
         self._writing = self.engine.execution_options(writes=True)
