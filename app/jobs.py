@@ -27,6 +27,7 @@ class Queue(StrEnum):
     INSPECTIONS = "inspections"
     DEVICE = "device"
     SCORING = "scoring"
+    DELIVERIES = "deliveries"
 
 
 class Workflow(StrEnum):
@@ -37,10 +38,16 @@ class Workflow(StrEnum):
     INSPECT_MODEL = "inspect_model"
     EXTRACT = "extract"
     SCORE = "score"
+    DELIVER = "deliver"
 
 
 # Lower is sooner; work without a priority would run before all other.
 PRIORITIES = {"high": 10, "normal": 100, "low": 1000}
+
+
+def delivery_job(delivery_id: str, number: int) -> str:
+    """The id of the job that tries a delivery for the n-th time."""
+    return f"{delivery_id}-{number}"
 
 
 def refuse_pickles() -> None:
@@ -97,13 +104,25 @@ class Jobs:
         """Have the workers do a ranking, once this transaction commits."""
         self._enqueue(session, Workflow.RANK, Queue.RANKINGS, ranking_id, ranking_id, priority=priority)
 
+    def deliver(self, session: Session, delivery_id: str, *, number: int) -> None:
+        """Have a worker send a message for the n-th time, once this transaction commits."""
+        self._enqueue(
+            session,
+            Workflow.DELIVER,
+            Queue.DELIVERIES,
+            delivery_job(delivery_id, number),
+            delivery_id,
+            number,
+            priority=PRIORITIES["normal"],
+        )
+
     def _enqueue(
         self,
         session: Session,
         workflow: Workflow,
         queue: Queue,
         workflow_id: str,
-        *arguments: str,
+        *arguments: str | int,
         priority: int = PRIORITIES["high"],
     ) -> None:
         options: EnqueueOptions = {

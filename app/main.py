@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import datasets, document, events, metrics, models, probes, problems, rankings, scores, uploads
+from app.api import datasets, document, events, metrics, models, probes, problems, rankings, scores, uploads, webhooks
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
@@ -25,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     metrics.router,
     scores.router,
+    webhooks.router,
     probes.router,
     probes.measurements,
 )

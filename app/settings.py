@@ -69,6 +69,15 @@ class Settings(BaseSettings):
     job_history_days: float = Field(30, gt=0, description="How long the engine keeps ended jobs; results stay.")
     polling_seconds: float = Field(0.2, gt=0, description="How often queues are looked at.")
 
+    webhook_private_addresses: bool = Field(
+        False, description="Let webhooks go to private, loopback and link-local addresses, and by plain http."
+    )
+    webhook_time_limit_seconds: float = Field(10, gt=0, description="One attempt, from the name to the answer.")
+    webhook_attempts: int = Field(8, ge=1, le=50, description="Attempts before a delivery fails.")
+    webhook_first_pause_seconds: float = Field(
+        5, gt=0, description="Before the second attempt; each pause is five times the one before, to 12 hours."
+    )
+
     @field_validator("data_roots", "model_roots", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

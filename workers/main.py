@@ -22,11 +22,13 @@ from workers.processes.parent import ExtractorProcess
 from workers.ranking import workflow as rankings
 from workers.scoring.pool import ScorerPool, scorer_count
 from workers.store.features import FeatureStore
+from workers.webhooks import workflow as deliveries
 
 log = structlog.stdlib.get_logger(__name__)
-WORKFLOWS = (inspections, rankings)
+WORKFLOWS = (inspections, rankings, deliveries)
 # A parent only waits, so many may; what computes is bounded by the device and the cores.
 RANKINGS_AT_ONCE = 32
+DELIVERIES_AT_ONCE = 8
 EXECUTOR_THREADS = 128
 
 
@@ -53,6 +55,7 @@ def register_queues(settings: Settings) -> None:
         jobs.Queue.INSPECTIONS: 1,
         jobs.Queue.DEVICE: 1,
         jobs.Queue.SCORING: scorer_count(settings),
+        jobs.Queue.DELIVERIES: DELIVERIES_AT_ONCE,
     }
     for queue, number in at_once.items():
         DBOS.register_queue(

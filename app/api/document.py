@@ -26,6 +26,7 @@ TAGS = [
     {"name": "rankings", "description": "Jobs: a data set, models and metrics; scores, ranks and ensembles."},
     {"name": "metrics", "description": "What can be computed, and how to read it."},
     {"name": "scores", "description": "Metrics of arrays that you send, at once."},
+    {"name": "webhooks", "description": "Receivers of signed messages, and the log of what was sent."},
     {"name": "probes", "description": "Liveness, readiness, measurements."},
 ]
 OPEN_PATHS = ("/livez", "/readyz")

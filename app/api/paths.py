@@ -9,3 +9,5 @@ ModelPath = Annotated[str, Path(description="Id or name of a model.", examples=[
 ZooPath = Annotated[str, Path(description="Id or name of a zoo.", examples=["offline"])]
 RankingPath = Annotated[str, Path(description="Id or name of a ranking.", examples=["demo"])]
 MetricPath = Annotated[str, Path(description="Name of a metric.", examples=["leep"])]
+WebhookPath = Annotated[str, Path(description="Id or name of a webhook.", examples=["morning"])]
+DeliveryPath = Annotated[str, Path(description="Id of a delivery, as in the header `webhook-id`.")]

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.caller import Caller
 from app.db.tables import Dataset, Model, Ranking, Zoo
+from app.db.webhook_tables import Webhook
 
-Row = TypeVar("Row", Dataset, Model, Zoo, Ranking)
+Row = TypeVar("Row", Dataset, Model, Zoo, Ranking, Webhook)
 
 
 class OwnedRepository(Generic[Row]):

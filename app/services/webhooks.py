@@ -1,0 +1,112 @@
+"""Rules of webhooks: where a message may go, how a secret is replaced, when a message is sent again."""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+
+from app.caller import Caller
+from app.db.repositories.webhooks import Deliveries, Webhooks
+from app.db.tables import now
+from app.db.webhook_tables import Delivery, DeliveryState, Webhook
+from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.jobs import Jobs
+from app.schemas.webhooks import WebhookCreate
+from app.settings import Settings
+from app.webhooks.addresses import Refused, check_host
+from app.webhooks.outbox import announce
+from app.webhooks.signature import new_secret
+
+TEST_MESSAGE = "webhook.test"
+
+
+def create(session: Session, settings: Settings, caller: Caller, body: WebhookCreate) -> Webhook:
+    """Store a receiver with a new secret."""
+    webhooks = Webhooks(session)
+    if webhooks.name_is_taken(caller.owner, body.name):
+        raise Conflict(f"you have a webhook named {body.name!r} already; give another `name`, or delete that one")
+    check_url(body.url, settings)
+    return webhooks.add(Webhook(name=body.name, url=body.url, secret=new_secret(), owner=caller.owner))
+
+
+def check_url(url: str, settings: Settings) -> None:
+    """Refuse what can never be sent to.
+
+    Raises:
+        Invalid: it is not an http(s) address of a public host.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise Invalid.at("/url", f"not a URL: {error}") from error
+    if parts.scheme not in ("https", "http") or not host:
+        raise Invalid.at("/url", "give an address that begins with https:// and names a host")
+    if parts.scheme == "http" and not settings.webhook_private_addresses:
+        raise Invalid.at("/url", "give an https:// address, so that nobody on the way reads or changes the message")
+    if parts.username is not None or parts.fragment or not url.isascii():
+        raise Invalid.at("/url", "give a plain ASCII address without a user name or a fragment")
+    try:
+        check_host(host, allow_private=settings.webhook_private_addresses)
+    except Refused as error:
+        raise Invalid.at("/url", f"{error}; FORERANK_WEBHOOK_PRIVATE_ADDRESSES allows it") from error
+
+
+def get(session: Session, caller: Caller, reference: str) -> Webhook:
+    """The webhook of this id or name."""
+    row = Webhooks(session).find(caller, reference)
+    if row is None:
+        raise NotFound(f"there is no webhook {reference!r}; GET /v1/webhooks lists them")
+    return row
+
+
+def own(session: Session, caller: Caller, reference: str) -> Webhook:
+    """As `get`; only its key or an admin may go on."""
+    row = get(session, caller, reference)
+    if row.owner != caller.owner and not caller.is_admin:
+        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may use it")
+    return row
+
+
+def rotate(session: Session, caller: Caller, reference: str, *, overlap: timedelta) -> Webhook:
+    """Give the receiver a new secret; messages are signed with both until the overlap is over."""
+    row = own(session, caller, reference)
+    row.previous_secret, row.previous_secret_until = row.secret, now() + overlap
+    row.secret = new_secret()
+    session.flush()
+    return row
+
+
+def test(session: Session, jobs: Jobs, settings: Settings, caller: Caller, reference: str) -> Delivery:
+    """Send a message that says nothing, so that the receiver can be tried."""
+    row = own(session, caller, reference)
+    return announce(session, jobs, settings, row.id, kind=TEST_MESSAGE, data={"webhook": row.name})
+
+
+def delete(session: Session, caller: Caller, reference: str) -> None:
+    """Forget a receiver and its log; what is still to be delivered is not."""
+    row = own(session, caller, reference)
+    Webhooks(session).delete(row)
+
+
+def delivery(session: Session, caller: Caller, webhook: str, delivery_id: str) -> Delivery:
+    """One message to a receiver of the caller's."""
+    row = own(session, caller, webhook)
+    found = Deliveries(session).lock(delivery_id)
+    if found is None or found.webhook_id != row.id:
+        raise NotFound(f"there is no delivery {delivery_id!r}; GET /v1/webhooks/{row.id}/deliveries lists them")
+    return found
+
+
+def redeliver(
+    session: Session, jobs: Jobs, settings: Settings, caller: Caller, webhook: str, delivery_id: str
+) -> Delivery:
+    """Send a message that has ended once more, under the same id, retried as the first time."""
+    row = delivery(session, caller, webhook, delivery_id)
+    if row.state is DeliveryState.PENDING:
+        raise Conflict(f"{row.id} is still being delivered; its next attempt is at {row.next_attempt_at}")
+    row.state, row.ended_at = DeliveryState.PENDING, None
+    row.attempts_left, row.next_attempt_at = settings.webhook_attempts, now()
+    session.flush()
+    jobs.deliver(session, row.id, number=row.attempts + 1)
+    return row

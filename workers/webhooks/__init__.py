@@ -1,0 +1,1 @@
+"""Brings messages to their receivers."""
