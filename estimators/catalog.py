@@ -443,12 +443,6 @@ _ALL = (
         parameters=MappingProxyType(
             {
                 "components": Parameter(None, "principal components to keep; none: all", "integer", 1, optional=True),
-                "ties": Parameter(
-                    "computed",
-                    "whether equal label distances are told apart by rounding, as in all published numbers, or tied",
-                    "choice",
-                    choices=("computed", "exact"),
-                ),
                 "compat": COMPAT,
             }
         ),

@@ -1,5 +1,6 @@
 """PARC: whether images are alike in features when they are alike in label."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,6 @@ from array_api_compat import array_namespace
 from estimators.arrays.linalg import project
 from estimators.arrays.validation import (
     Array,
-    check_choice,
     check_compat,
     check_features,
     check_labels,
@@ -20,7 +20,8 @@ from estimators.score import CannotBeComputed, Score
 
 BLOCK_ROWS = 512
 SMALLEST_BUDGET = 16_000_000
-NOTICEABLE = 0.5
+# Distances are ranked in steps of this: far above the rounding of a product, far below what tells two pairs apart.
+STEP = 2.0**-36
 
 
 def parc(
@@ -28,7 +29,6 @@ def parc(
     features: Array,
     labels: Array,
     components: int | None = None,
-    ties: str = "computed",
     compat: str | None = None,
 ) -> Score:
     """Pairwise annotation representation comparison: 100 times Spearman's correlation, over all pairs of samples, of
@@ -41,22 +41,20 @@ def parc(
         features: (N, D).
         labels: (N,) integers or strings.
         components: project onto so many principal components first; None to keep the features.
-        ties: the second distance has two values, but correlations of one-hot rows computed in floating point have
-            three or four, and ranks tell them apart. ``"computed"`` keeps them, as the authors' program does and all
-            published numbers do; ``"exact"`` ties them, as the definition says, and does not depend on the order of
-            the classes. The two can differ by many points; both are in the details, and a warning says so.
-        compat: ``"author"`` gives the number of the authors' program with randomised principal components too.
+        compat: ``"author"`` gives the number of the authors' program. The second distance has two values, but
+            correlations of one-hot rows computed in floating point have three or four, and ranks tell them apart: the
+            score then depends on the order of the classes and can differ from the definition by many points. Sums
+            are taken class by class with fused multiplication and addition, which gives the recorded outputs on every
+            machine. Principal components are the authors' randomised ones.
 
     Returns:
-        Score in [-100, 100]. Details: samples, dimensions, components, classes, samples_left_out, computed_ties,
-        exact_ties.
+        Score in [-100, 100]. Details: samples, dimensions, components, classes, samples_left_out.
 
     Raises:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: one class only, or one class a sample, or too few samples that have a correlation.
     """
     author = check_compat(compat)
-    check_choice("ties", ties, ("computed", "exact"))
     features = check_features(features)
     codes, classes = check_labels(labels, length=features.shape[0])
     dimensions = int(features.shape[1])
@@ -67,24 +65,16 @@ def parc(
     codes = codes[kept]
     if len(np.unique(codes)) in (0, 1, len(codes)):
         raise CannotBeComputed("some pairs of samples must share a class and some must not; here all pairs are alike")
-    values, kinds = np.unique(label_distances(len(classes)), return_inverse=True)
+    distances = author_label_distances(len(classes)) if author else 1.0 - np.eye(len(classes))
+    values, kinds = np.unique(distances, return_inverse=True)
     kinds = kinds.reshape(len(classes), -1).astype(np.uint8 if len(values) < 256 else np.int64)
-    sizes, sums, spread = rank_sums(rows, codes, kinds)
-    correlations = {
-        "computed": 100 * spearman(values, sizes, sums, spread),
-        "exact": 100 * spearman(values > 0.5, sizes, sums, spread),
-    }
+    correlation = spearman(values, *rank_sums(rows, codes, kinds))
     left_out = int(np.sum(~kept))
     warnings = []
     if left_out:
         warnings.append(f"left out: {left_out} samples have one value in all dimensions, and so no correlation")
-    if ties == "computed" and abs(correlations["computed"] - correlations["exact"]) > NOTICEABLE:
-        warnings.append(
-            f"rounding: label distances that only rounding tells apart, as in the authors' program, move the score "
-            f"from {correlations['exact']:.1f}; ties='exact' avoids it"
-        )
     return Score(
-        correlations[ties],
+        100 * correlation,
         tuple(warnings),
         {
             "samples": int(features.shape[0]),
@@ -92,8 +82,6 @@ def parc(
             "components": int(features.shape[1]),
             "classes": len(classes),
             "samples_left_out": left_out,
-            "computed_ties": correlations["computed"],
-            "exact_ties": correlations["exact"],
         },
     )
 
@@ -119,9 +107,35 @@ def _unit_rows(features: Array) -> tuple[Array, np.ndarray]:
     return rows, to_numpy(kept)
 
 
-def label_distances(classes: int) -> np.ndarray:
-    """(C, C) ``1 - corr`` of one-hot rows: 0 or 1 + 1/(C - 1), but for rounding, which ranks can tell apart."""
-    return np.asarray(1 - np.corrcoef(np.eye(classes)))
+def author_label_distances(classes: int) -> np.ndarray:
+    """(C, C) ``1 - corr`` of one-hot rows as NumPy computes it, rounding included: about 0 or about 1 + 1/(C - 1).
+
+    The order of a sum and the width of its steps decide the last bit, and with it the ties. Here each entry is a sum
+    over the classes in order, every product and addition rounded once (fused), whatever the processor.
+    """
+    high, low = 1 - 1 / classes, -1 / classes
+    # Most entries share their partial sum with many others, so each different one is carried along once.
+    sums, place = np.zeros(1), np.zeros((classes, classes), dtype=np.int64)
+    for k in range(classes):
+        so_far = sums[place[k]]
+        mixed, place_of_mixed = np.unique(_fused_add(so_far, high, low), return_inverse=True)
+        place[k] = place[:, k] = len(sums) + place_of_mixed
+        place[k, k] = len(sums) + len(mixed)
+        sums = np.concatenate([_fused_add(sums, low, low), mixed, _fused_add(so_far[k : k + 1], high, high)])
+    total = sums[place] * (1 / (classes - 1))
+    deviations = np.sqrt(np.diag(total))
+    total /= deviations[:, None]
+    total /= deviations[None, :]
+    return np.asarray(1 - np.clip(total, -1, 1))
+
+
+def _fused_add(total: np.ndarray, left: float, right: float) -> np.ndarray:
+    """``total + left * right`` rounded once; exact remainders of the product and of the sum are carried along."""
+    product = left * right
+    lost = float(Fraction(left) * Fraction(right) - Fraction(product))
+    added = total + product
+    back = added - total
+    return np.asarray(added + ((total - (added - back)) + (product - back) + lost))
 
 
 def spearman(values: np.ndarray, sizes: np.ndarray, sums: np.ndarray, spread: float) -> float:
@@ -182,11 +196,16 @@ def _row_blocks(rows: Array) -> list[tuple[int, int]]:
 
 
 def _block(rows: Array, start: int, stop: int) -> np.ndarray:
-    """Distances of rows start..stop to rows start..N, as a NumPy matrix."""
+    """Distances of rows start..stop to rows start..N in whole steps, as a NumPy matrix.
+
+    How a product is rounded depends on the processor and on the block that it stands in. Whole steps do not, so that
+    pairs which are equally far apart tie everywhere.
+    """
     xp = array_namespace(rows)
     block: np.ndarray = to_numpy(rows[start:stop, :] @ xp.matrix_transpose(rows[start:, :]))
     np.subtract(1, block, out=block)
-    return block
+    block *= 1 / STEP
+    return np.rint(block, out=block)
 
 
 def _distances_between(

@@ -73,12 +73,6 @@ def test_gbc_diagonal_equals_its_formula() -> None:
     assert float(score) == pytest.approx(formulas.gbc(x, y, None, spherical=False), rel=1e-9)
 
 
-def test_parc_with_exact_ties_equals_its_formula() -> None:
-    x, y = classes_in_space(classes=7)
-    score = estimators.parc(features=x, labels=y, ties="exact")
-    assert float(score) == pytest.approx(formulas.parc_with_exact_ties(x, y), rel=1e-9)
-
-
 @pytest.mark.parametrize("setting", ["separated", "small scale"])
 def test_nleep_equals_its_formula(setting: str) -> None:
     x, y = classes_in_space(**SETTINGS[setting])

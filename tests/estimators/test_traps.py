@@ -1,6 +1,8 @@
 """The known traps of the authors' programs, each under its name."""
 
 import importlib
+import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -253,29 +255,63 @@ def test_constant_rows_have_no_correlation_and_are_left_out_of_parc() -> None:
     assert float(score) == pytest.approx(float(estimators.parc(features=x, labels=y)), rel=1e-3)
 
 
-def test_parc_in_ranges_equals_parc_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeated rows tie distances within a range, whatever the ranges."""
+def repeated_and_coarse() -> tuple[np.ndarray, np.ndarray]:
+    """Features in which many pairs of samples are equally far apart: repeated rows, and few values a dimension."""
     x, y = classes_in_space()
-    x, y = np.concatenate([x, x[:50]]), np.concatenate([y, y[:50]])
-    whole = float(estimators.parc(features=x, labels=y))
+    x = np.round(x)
+    return np.concatenate([x, x[:50]]), np.concatenate([y, y[50:100]])
+
+
+@pytest.mark.parametrize("compat", [None, "author"])
+@pytest.mark.parametrize(("budget", "block"), [(3000, 512), (16_000_000, 64), (3000, 7)])
+def test_parc_does_not_depend_on_how_its_distances_are_split(
+    monkeypatch: pytest.MonkeyPatch, compat: str | None, budget: int, block: int
+) -> None:
+    x, y = repeated_and_coarse()
+    whole = float(estimators.parc(features=x, labels=y, compat=compat))
     module = importlib.import_module("estimators.metrics.parc")
-    monkeypatch.setattr(module, "SMALLEST_BUDGET", 3000)
-    monkeypatch.setattr(module, "BLOCK_ROWS", 64)
-    assert float(estimators.parc(features=x, labels=y)) == pytest.approx(whole, rel=1e-12)
+    monkeypatch.setattr(module, "SMALLEST_BUDGET", budget)
+    monkeypatch.setattr(module, "BLOCK_ROWS", block)
+    assert float(estimators.parc(features=x, labels=y, compat=compat)) == whole
 
 
-def test_parc_says_when_rounding_breaks_its_ties() -> None:
-    x, y = classes_in_space(samples=600, classes=37, dimensions=30, separation=1.0)
-    score = estimators.parc(features=x, labels=y)
-    assert abs(score.details["computed_ties"] - score.details["exact_ties"]) > 1
-    assert any(warning.startswith("rounding:") for warning in score.warnings)
+def test_parc_does_not_depend_on_how_its_products_are_rounded() -> None:
+    """Another order of the dimensions rounds every sum in another way."""
+    x, y = repeated_and_coarse()
+    scores = {float(estimators.parc(features=x[:, order], labels=y)) for order in orders(x.shape[1], 5)}
+    assert len(scores) == 1
 
 
-def test_parc_with_exact_ties_does_not_depend_on_the_names_of_the_classes() -> None:
+def orders(length: int, count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.permutation(length) for _ in range(count)]
+
+
+def test_parc_does_not_depend_on_the_names_of_the_classes() -> None:
     x, y = classes_in_space(classes=7)
-    renamed = np.random.default_rng(0).permutation(7)[y]
-    one, other = (float(estimators.parc(features=x, labels=labels, ties="exact")) for labels in (y, renamed))
-    assert one == pytest.approx(other, rel=1e-12)
+    scores = {float(estimators.parc(features=x, labels=order[y])) for order in orders(7, 5)}
+    assert len(scores) == 1
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 8, 20])
+def test_the_authors_label_distances_round_every_step_once(classes: int) -> None:
+    """Each entry of the covariance, in exact fractions that are rounded after every product and addition."""
+    rows = np.eye(classes) - 1 / classes
+    covariance = np.zeros((classes, classes))
+    for a, b in itertools.product(range(classes), repeat=2):
+        for left, right in zip(rows[a].tolist(), rows[b].tolist(), strict=True):
+            covariance[a, b] = float(Fraction(left) * Fraction(right) + Fraction(covariance[a, b]))
+    covariance *= 1 / (classes - 1)
+    deviations = np.sqrt(np.diag(covariance))
+    expected = 1 - np.clip(covariance / deviations[:, None] / deviations[None, :], -1, 1)
+    module = importlib.import_module("estimators.metrics.parc")
+    assert np.array_equal(module.author_label_distances(classes), expected)
+
+
+def test_the_authors_label_distances_have_more_values_than_two() -> None:
+    x, y = classes_in_space(samples=600, classes=37, dimensions=30, separation=1.0)
+    author, sound = (float(estimators.parc(features=x, labels=y, compat=compat)) for compat in ("author", None))
+    assert abs(author - sound) > 1
 
 
 def test_more_components_than_samples_are_reduced_in_nleep() -> None:

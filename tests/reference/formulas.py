@@ -205,14 +205,6 @@ def parc(x: np.ndarray, y: np.ndarray) -> float:
     scale = x.std(axis=0)
     z = (x - x.mean(axis=0)) / np.where(scale > 0, scale, 1)
     upper = np.triu_indices(len(x), 1)
-    features = (1 - np.corrcoef(z))[upper]
-    labels = (1 - np.corrcoef(np.eye(y.max() + 1)[y]))[upper]
-    return 100 * float(stats.spearmanr(features, labels)[0])
-
-
-def parc_with_exact_ties(x: np.ndarray, y: np.ndarray) -> float:
-    z = (x - x.mean(axis=0)) / x.std(axis=0)
-    upper = np.triu_indices(len(x), 1)
     different = (y[:, None] != y[None, :])[upper]
     return 100 * float(stats.spearmanr((1 - np.corrcoef(z))[upper], different)[0])
 
