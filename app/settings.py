@@ -60,6 +60,7 @@ class Settings(BaseSettings):
 
     feature_quota_gigabytes: float = Field(50, gt=0, description="Least recently used evidence goes first.")
     image_cache_quota_gigabytes: float = Field(20, gt=0, description="Of decoded images.")
+    disk_reserve_gigabytes: float = Field(1, ge=0, description="Free disk for which evidence and decoded images go.")
     unreadable_share_limit: float = Field(0.05, ge=0, le=1, description="Beyond this a data set fails inspection.")
     image_pixel_limit: int = Field(100_000_000, gt=0, description="Pixels of one decoded image.")
     image_count_limit: int = Field(5_000_000, gt=0, description="Images of one data set.")

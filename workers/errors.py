@@ -47,6 +47,12 @@ class ExtractionFailed(Problem):
     code = "extraction-failed"
 
 
+class EvidenceMissing(Problem):
+    """Evidence was evicted or damaged after it was planned with: extract it again."""
+
+    code = "evidence-missing"
+
+
 class StorageFull(Problem):
     """The quota or the disk has no room."""
 

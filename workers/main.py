@@ -102,7 +102,7 @@ def run(settings: Settings) -> None:
     parts = runtime.Runtime(
         settings=settings,
         database=database,
-        features=FeatureStore(settings.features_folder, settings.feature_quota_gigabytes),
+        features=FeatureStore.of(settings),
         extractor=ExtractorProcess(settings),
         scorers=ScorerPool(settings),
     )

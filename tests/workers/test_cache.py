@@ -89,7 +89,7 @@ class TestQuota:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"image_cache_quota_gigabytes": 16e-6})
+        return settings.model_copy(update={"image_cache_quota_gigabytes": 17e-6})
 
     def test_the_oldest_array_goes(self, index: DatasetIndex, settings: Settings) -> None:
         cache = ImageCache(settings)
@@ -116,3 +116,43 @@ class TestQuota:
     def test_an_array_larger_than_the_quota_is_refused(self, index: DatasetIndex, settings: Settings) -> None:
         with pytest.raises(StorageFull, match="FORERANK_IMAGE_CACHE_QUOTA_GIGABYTES"):
             ImageCache(settings).open(index, SAMPLE, configuration(64))
+
+
+def test_a_damaged_array_is_decoded_again(index: DatasetIndex, settings: Settings) -> None:
+    cache = ImageCache(settings)
+    cache.open(index, SAMPLE, configuration(32)).close()
+    path = next(settings.images_folder.rglob("pixels.npy"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with cache.open(index, SAMPLE, configuration(32)) as images:
+        assert images.decoded == 4
+        assert images.pixels.tobytes() == content[-images.pixels.nbytes :]
+
+
+class TestFullDisk:
+    """A file system of four megabytes; an array of 300 pixels a side takes one."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings, small_disk: Path) -> Settings:
+        return settings.model_copy(update={"home": small_disk, "disk_reserve_gigabytes": 0})
+
+    def test_old_arrays_go(self, index: DatasetIndex, settings: Settings) -> None:
+        cache = ImageCache(settings)
+        for side in range(300, 306):
+            cache.open(index, SAMPLE, configuration(side)).close()
+        with cache.open(index, SAMPLE, configuration(305)) as images:
+            assert images.decoded == 0
+
+    def test_a_disk_that_others_filled(self, index: DatasetIndex, settings: Settings) -> None:
+        (settings.home / "other").write_bytes(bytes(3_500_000))
+        with pytest.raises(StorageFull, match="free some disk"):
+            ImageCache(settings).open(index, SAMPLE, configuration(300))
+
+    def test_a_disk_that_fills_up_meanwhile(self, index: DatasetIndex, settings: Settings) -> None:
+        """The array is laid out before a pixel is written, where a full disk would end the process."""
+        cache = ImageCache(settings)
+        (settings.home / "other").write_bytes(bytes(3_500_000))
+        cache._entries.make_room = lambda needed_bytes: True  # type: ignore[method-assign]
+        with pytest.raises(StorageFull, match="is full"):
+            cache.open(index, SAMPLE, configuration(300))
+        assert not list(settings.images_folder.rglob("pixels.npy"))

@@ -39,7 +39,7 @@ def index(image_folder: Path, settings: Settings) -> DatasetIndex:
 
 @pytest.fixture
 def store(settings: Settings) -> FeatureStore:
-    return FeatureStore(settings.features_folder, settings.feature_quota_gigabytes)
+    return FeatureStore.of(settings)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_it_stays_warm_and_reports(extractor: ExtractorProcess, payload: dict[st
     warm = extractor.process_id
     report = extractor.call("extract", payload, progress=events.append)
     assert report["n"] == 12
-    assert FeatureStore(settings.features_folder, 1).has_many(payload["keys"].values())
+    assert FeatureStore.of(settings).has_many(payload["keys"].values())
     assert events[0]["stage"] == "load"
     assert events[-1] == {"stage": "write", "done": 1, "total": 1}
     bad = extractor.call("inspect_model", {"model": payload["spec"] | {"architecture": "nothing"}})

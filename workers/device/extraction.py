@@ -46,7 +46,7 @@ def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) 
         ``models_loaded``, ``batch_size``, ``device``, ``threads``, ``warnings``.
     """
     keys: dict[str, str] = dict(payload["keys"])
-    store = FeatureStore(settings.features_folder, settings.feature_quota_gigabytes)
+    store = FeatureStore.of(settings)
     sample = np.array(payload["sample_indices"], dtype=np.int64)
     device = select_device(settings)
     report: dict[str, Any] = {

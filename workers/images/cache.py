@@ -5,10 +5,11 @@ All transforms that a job still needs are filled by the same decode, so a hundre
 
 import hashlib
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from workers.errors import Stopped, StorageFull
 from workers.images import transforms
 from workers.images.index import DatasetIndex
 from workers.processes.threads import thread_count
-from workers.store.content import ContentStore, Entry
+from workers.store.entries import Entry, EntryStore
+from workers.store.folder import FolderStore
 
 FORMAT_VERSION = 1
 CHUNK = 64
@@ -52,11 +54,15 @@ class CachedImages:
 
 
 class ImageCache:
-    """Decoded images in a local or shared folder, under a quota."""
+    """Decoded images, under a quota."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, entries: EntryStore | None = None) -> None:
         self._settings = settings
-        self._store = ContentStore(settings.images_folder, int(settings.image_cache_quota_gigabytes * 1e9))
+        quota, reserve = (
+            int(gigabytes * 1e9)
+            for gigabytes in (settings.image_cache_quota_gigabytes, settings.disk_reserve_gigabytes)
+        )
+        self._entries = entries or FolderStore(settings.images_folder, quota, reserve)
 
     def open(
         self,
@@ -89,40 +95,40 @@ class ImageCache:
         if found := self._find(key):
             return found
         # One decoder a sample, whatever the transform: a second process waits, and then mostly finds its array.
-        with self._store.lock(source, should_stop=should_stop):
+        with self._entries.lock(source, should_stop=should_stop):
             if found := self._find(key):
                 return found
             needed = self._missing(source, key, config, also, sample.size)
             self._decode(index, sample, needed, progress, should_stop)
-            return CachedImages(self._store.open(key), sample.size)
+            return CachedImages(self._entries.open(key), sample.size)
 
     def _find(self, key: str) -> CachedImages | None:
         try:
-            return CachedImages(self._store.open(key), 0)
+            return CachedImages(self._entries.open(key), 0)
         except KeyError:
             return None
 
     def _missing(
         self, source: str, key: str, config: Mapping[str, Any], also: Iterable[Mapping[str, Any]], count: int
     ) -> dict[str, Mapping[str, Any]]:
-        """The configurations to fill by key, the asked one first, within the quota and half of the free disk."""
-        self._settings.images_folder.mkdir(parents=True, exist_ok=True)
-        disk = shutil.disk_usage(self._settings.images_folder).free
-        room = min(self._store.quota_bytes, disk // 2)
+        """The configurations to fill by key, the asked one first, as far as the quota and the disk have room."""
         total = _bytes(config, count)
-        if total > room:
+        if total > self._entries.quota_bytes or not self._entries.make_room(total):
             raise StorageFull(
                 f"{count} images of this size need {total / 1e9:.2f} GB decoded, but the quota "
-                f"(FORERANK_IMAGE_CACHE_QUOTA_GIGABYTES) and the disk leave {room / 1e9:.2f} GB: take a smaller sample"
+                f"(FORERANK_IMAGE_CACHE_QUOTA_GIGABYTES) is {self._entries.quota_bytes / 1e9:.2f} GB and the disk may "
+                f"have less: take a smaller sample or free some disk"
             )
         needed = {key: config}
         for other in also:
             other_key = _digest(source, transforms.transform_key(other))
-            if other_key in needed or self._store.has(other_key) or total + _bytes(other, count) > room:
+            more = total + _bytes(other, count)
+            if other_key in needed or more > self._entries.quota_bytes or self._entries.has_many([other_key]):
                 continue
+            if not self._entries.make_room(more):
+                break
             needed[other_key] = other
-            total += _bytes(other, count)
-        self._store.make_room(total)
+            total = more
         return needed
 
     def _decode(
@@ -139,10 +145,12 @@ class ImageCache:
             outputs = []
             for key, config in needed.items():
                 part = transforms.pixel_transform(config)
-                folder = stack.enter_context(self._store.write(key, {"transform": part, "n": int(sample.size)}))
+                folder = stack.enter_context(self._entries.write(key, {"transform": part, "n": int(sample.size)}))
                 pixels = np.lib.format.open_memmap(
                     folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=(sample.size, *part["size"], 3)
                 )
+                # A page that a full disk cannot take would end the process (SIGBUS); this fails as an error instead.
+                _reserve(folder / "pixels.npy")
                 stack.callback(pixels.flush)
                 outputs.append((transforms.build(config), pixels))
             pool = stack.enter_context(ThreadPoolExecutor(threads))
@@ -164,6 +172,12 @@ class ImageCache:
 def _bytes(config: Mapping[str, Any], count: int) -> int:
     height, width = config["input_size"][-2:]
     return count * int(height) * int(width) * 3
+
+
+def _reserve(path: Path) -> None:
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _digest(*parts: str) -> str:

@@ -21,7 +21,7 @@ def choose_ensembles(
         payload: ``models`` (name, parameters, label_space, target_key and source_key or None), ``source_is_one``
             (whether all source keys are of one sample), ``choices`` and ``given_ensembles`` of the request, ``file``.
     """
-    store = FeatureStore(settings.features_folder, settings.feature_quota_gigabytes)
+    store = FeatureStore.of(settings)
     pools: dict[str, Pool] = {}
 
     def pool(preset: str) -> Pool:

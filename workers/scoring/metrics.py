@@ -28,7 +28,7 @@ def compute_scores(
     Raises:
         KeyError: evidence is not in the store any more.
     """
-    store = FeatureStore(settings.features_folder, settings.feature_quota_gigabytes)
+    store = FeatureStore.of(settings)
     cells = payload["cells"]
     results = []
     for done, cell in enumerate(cells):

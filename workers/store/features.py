@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.store.content import ContentStore, Entry
+from app.settings import Settings
+from workers.errors import EvidenceMissing, StorageFull
+from workers.store.entries import Entry, EntryStore
+from workers.store.folder import FolderStore
 
 FORMAT_VERSION = 1
 HEAD = "head"
@@ -113,18 +116,33 @@ class Evidence:
 
 
 class FeatureStore:
-    """Evidence by key in a local or shared folder."""
+    """Evidence by key."""
 
-    def __init__(self, root: Path, quota_gigabytes: float) -> None:
-        self._store = ContentStore(root, int(quota_gigabytes * 1e9))
+    def __init__(self, entries: EntryStore) -> None:
+        self._entries = entries
+
+    @classmethod
+    def of(cls, settings: Settings) -> "FeatureStore":
+        """The store that the settings describe."""
+        quota, reserve = (
+            int(gigabytes * 1e9) for gigabytes in (settings.feature_quota_gigabytes, settings.disk_reserve_gigabytes)
+        )
+        return cls(FolderStore(settings.features_folder, quota, reserve))
 
     def has_many(self, keys: Iterable[str]) -> set[str]:
-        """Those of ``keys`` that can be opened."""
-        return {key for key in keys if self._store.has(key)}
+        """Those of ``keys`` that are there. One that is damaged is found out when it is opened."""
+        return self._entries.has_many(keys)
 
     def open(self, key: str) -> Evidence:
-        """Raise ``KeyError`` if there is no such evidence."""
-        entry = self._store.open(key)
+        """Hold evidence.
+
+        Raises:
+            EvidenceMissing: there is none, or it was damaged and has been put aside: it has to be extracted again.
+        """
+        try:
+            entry = self._entries.open(key)
+        except KeyError:
+            raise EvidenceMissing(f"the evidence {key} is not in the feature store any more") from None
         try:
             return Evidence(entry)
         except BaseException:
@@ -140,24 +158,40 @@ class FeatureStore:
         source_probabilities: NDArray[np.float32] | None,
         manifest: dict[str, Any],
     ) -> None:
-        """Store evidence whole or not at all. If it is there already, that stays."""
-        with self._store.write(key, manifest) as folder:
-            np.save(folder / "features.npy", features, allow_pickle=False)
-            np.save(folder / "labels.npy", labels, allow_pickle=False)
-            if source_probabilities is not None:
-                np.save(folder / "source_probabilities.npy", source_probabilities, allow_pickle=False)
+        """Store evidence whole or not at all. If it is there already, that stays.
+
+        Raises:
+            StorageFull: the disk has no room, even without the evidence that is not in use.
+        """
+        arrays = {"features": features, "labels": labels}
+        if source_probabilities is not None:
+            arrays["source_probabilities"] = source_probabilities
+        needed = sum(array.nbytes for array in arrays.values())
+        if not self._entries.make_room(needed):
+            raise StorageFull(f"the disk has no room for {needed / 1e6:.1f} MB of features: free some of it")
+        with self._entries.write(key, manifest) as folder:
+            for name, array in arrays.items():
+                _save(folder / f"{name}.npy", array)
 
     def lock(self, *keys: str, should_stop: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
-        """Wait for, then hold, the right to compute ``keys``; released by the kernel if the holder dies."""
-        return self._store.lock(*keys, should_stop=should_stop)
+        """Wait for, then hold, the right to compute ``keys``; given back if the holder dies."""
+        return self._entries.lock(*keys, should_stop=should_stop)
 
     def delete(self, key: str) -> bool:
         """Remove the evidence. False if it is missing or in use."""
-        return self._store.delete(key)
+        return self._entries.delete(key)
 
 
 def _map(path: Path) -> NDArray[Any]:
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """As ``numpy.save``, which does not say that a disk is full, but only how much was written."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def _digest(value: Mapping[str, Any]) -> str:

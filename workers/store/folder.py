@@ -1,10 +1,13 @@
-"""Folders named by content: written once, read by many processes, evicted by age under a quota.
+"""Entries as folders named by content: written once, read by many processes, evicted by age.
 
-An entry is a folder with a ``manifest.json``. It is written under a temporary name and renamed, so that what can be
-seen is whole. Locks are ``flock``: the kernel releases them when a process dies, however it dies.
+An entry is a folder with a ``manifest.json`` and the SHA-256 of every file in ``SHA256SUMS``. It is written under a
+temporary name and renamed, so that what can be seen is whole. Locks are ``flock``: the kernel releases them when a
+process dies, however it dies.
 """
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -15,14 +18,26 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from workers.errors import Stopped
+import structlog
+
+from workers.errors import Stopped, StorageFull
 
 MANIFEST = "manifest.json"
+CHECKSUMS = "SHA256SUMS"
 IN_USE = "in_use.lock"
+QUARANTINE = ".quarantine"
+QUARANTINED_ENTRIES = 10
 LOCK_POLLING_SECONDS = 0.05
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+log = structlog.stdlib.get_logger(__name__)
+
+_Signature = tuple[tuple[str, int, int, int], ...]
+# Files are hashed once in a process, and again when one of them has another inode, size or time.
+_sound: dict[Path, _Signature] = {}
 
 
-class Entry:
+class FolderEntry:
     """An entry that is held open: while it is, no process evicts it. A context manager."""
 
     def __init__(self, folder: Path, descriptor: int) -> None:
@@ -40,19 +55,26 @@ class Entry:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> "Entry":
+    def __enter__(self) -> "FolderEntry":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class ContentStore:
-    """Entries by key (64 hexadecimal digits) under ``root``, at most ``quota_bytes`` of them beside those in use."""
+class FolderStore:
+    """Entries under ``root``, which processes and hosts may share; an `EntryStore`.
 
-    def __init__(self, root: Path, quota_bytes: int) -> None:
+    Args:
+        root: is created when it is needed.
+        quota_bytes: of all entries together, beside those in use.
+        reserve_bytes: of the disk, left to others: entries are evicted for it, but a write that fits the disk is done.
+    """
+
+    def __init__(self, root: Path, quota_bytes: int, reserve_bytes: int = 0) -> None:
         self.root = root
         self.quota_bytes = quota_bytes
+        self.reserve_bytes = reserve_bytes
 
     def folder(self, key: str) -> Path:
         """Where the entry is, or would be."""
@@ -61,11 +83,19 @@ class ContentStore:
         return self.root / key[:2] / key[2:4] / key
 
     def has(self, key: str) -> bool:
-        """Whether a whole entry is there."""
-        return (self.folder(key) / MANIFEST).is_file()
+        """Whether a whole entry is there. One without checksums does not count: nothing could vouch for it."""
+        return (self.folder(key) / CHECKSUMS).is_file()
 
-    def open(self, key: str) -> Entry:
-        """Hold the entry and mark it as used now. ``KeyError`` if there is none."""
+    def has_many(self, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that are there."""
+        return {key for key in keys if self.has(key)}
+
+    def open(self, key: str) -> FolderEntry:
+        """Hold the entry and mark it as used now.
+
+        Raises:
+            KeyError: there is none, or its files are not what was written; such an entry is put in quarantine.
+        """
         folder = self.folder(key)
         try:
             descriptor = os.open(folder / IN_USE, os.O_RDWR)
@@ -76,26 +106,36 @@ class ContentStore:
             # An evictor renames the folder under the exclusive lock: the lock just taken may belong to a removed entry.
             if not _is_same_file(descriptor, folder / IN_USE):
                 raise KeyError(key)
-            os.utime(folder / MANIFEST)
+            if problem := _problem(folder):
+                self._quarantine(folder, descriptor, problem)
+                raise KeyError(key)
+            os.utime(descriptor)
         except (BlockingIOError, FileNotFoundError):
             os.close(descriptor)
             raise KeyError(key) from None
         except BaseException:
             os.close(descriptor)
             raise
-        return Entry(folder, descriptor)
+        return FolderEntry(folder, descriptor)
 
     @contextmanager
     def write(self, key: str, manifest: dict[str, Any]) -> Iterator[Path]:
-        """Give a temporary folder to fill, which becomes the entry at a clean end, unless another writer was first."""
+        """Give a temporary folder to fill, which becomes the entry at a clean end, unless another writer was first.
+
+        Raises:
+            StorageFull: the disk has no room; nothing is left of the entry.
+        """
         target = self.folder(key)
         temporary = self.root / ".temporary" / f"{key}-{uuid.uuid4().hex}"
-        temporary.mkdir(parents=True)
-        descriptor = os.open(temporary / IN_USE, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        descriptor: int | None = None
         try:
+            temporary.mkdir(parents=True)
+            descriptor = os.open(temporary / IN_USE, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield temporary
             (temporary / MANIFEST).write_text(json.dumps(manifest, sort_keys=True))
+            files = sorted(path for path in temporary.iterdir() if path.name != IN_USE)
+            (temporary / CHECKSUMS).write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
             for path in temporary.iterdir():
                 _synchronize(path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,12 +143,18 @@ class ContentStore:
                 temporary.rename(target)
             except OSError:
                 if not self.has(key):
-                    raise
+                    self._remove(target)
+                    temporary.rename(target)
             _synchronize(target.parent)
-            self.make_room()
+            self._evict(0, 0)
+        except OSError as error:
+            if error.errno in DISK_IS_FULL:
+                raise StorageFull(f"the disk of {self.root} is full: free some of it") from error
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     @contextmanager
     def lock(self, *keys: str, should_stop: Callable[[], bool] | None = None) -> Iterator[None]:
@@ -125,26 +171,39 @@ class ContentStore:
         """Remove the entry. False if it is missing or in use."""
         return self._remove(self.folder(key))
 
-    def make_room(self, needed_bytes: int = 0) -> None:
-        """Evict the least recently used entries until ``needed_bytes`` more fit the quota, sparing those in use."""
+    def make_room(self, needed_bytes: int) -> bool:
+        """Evict the least recently used entries, sparing those in use, for ``needed_bytes`` more.
+
+        Returns:
+            Whether the disk has that room. The quota may be exceeded by entries in use.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
-        entries = sorted(self._entries())
-        total = sum(size for _, size, _ in entries)
-        for _, size, folder in entries:
-            if total + needed_bytes <= self.quota_bytes:
-                return
-            if self._remove(folder):
-                total -= size
+        self._evict(needed_bytes, needed_bytes + self.reserve_bytes)
+        return self._free_bytes() >= needed_bytes
 
     def used_bytes(self) -> int:
         """Bytes of all entries."""
         return sum(size for _, size, _ in self._entries())
 
+    def _evict(self, needed_bytes: int, free_bytes: int) -> None:
+        """Remove entries until ``needed_bytes`` more fit the quota and ``free_bytes`` of the disk are free."""
+        entries = sorted(self._entries())
+        total = sum(size for _, size, _ in entries)
+        for _, size, folder in entries:
+            if total + needed_bytes <= self.quota_bytes and (not free_bytes or self._free_bytes() >= free_bytes):
+                return
+            if self._remove(folder):
+                total -= size
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
     def _entries(self) -> Iterable[tuple[float, int, Path]]:
         for manifest in self.root.glob(f"[0-9a-f][0-9a-f]/*/*/{MANIFEST}"):
             try:
                 size = sum(path.stat().st_size for path in manifest.parent.iterdir())
-                yield manifest.stat().st_mtime, size, manifest.parent
+                yield (manifest.parent / IN_USE).stat().st_mtime, size, manifest.parent
             except FileNotFoundError:
                 continue
 
@@ -165,6 +224,20 @@ class ContentStore:
             os.close(descriptor)
         return True
 
+    def _quarantine(self, folder: Path, descriptor: int, problem: str) -> None:
+        """Put an entry aside, so that it is computed again and an operator can look at what happened to it."""
+        quarantine = self.root / QUARANTINE
+        quarantine.mkdir(parents=True, exist_ok=True)
+        # Another process may have done this, and a sound entry may have taken the place.
+        if not _is_same_file(descriptor, folder / IN_USE):
+            return
+        aside = quarantine / f"{folder.name}-{uuid.uuid4().hex}"
+        folder.rename(aside)
+        log.error("a stored entry is damaged and will be computed again", problem=problem, entry=str(aside))
+        oldest_first = sorted(quarantine.iterdir(), key=_modified)
+        for old in oldest_first[:-QUARANTINED_ENTRIES]:
+            shutil.rmtree(old, ignore_errors=True)
+
     def _remove_abandoned(self) -> None:
         for folder in self.root.glob(".temporary/*"):
             try:
@@ -181,6 +254,36 @@ class ContentStore:
                 continue
             finally:
                 os.close(descriptor)
+
+
+def _problem(folder: Path) -> str:
+    """What is wrong with an entry's files, or nothing."""
+    try:
+        lines = (folder / CHECKSUMS).read_text().splitlines()
+        digests = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        names = {path.name for path in folder.iterdir()} - {IN_USE, CHECKSUMS}
+        if names != set(digests):
+            return f"{CHECKSUMS} names {sorted(digests)}, but there are {sorted(names)}"
+        signature = tuple(_stamp(folder / name) for name in (CHECKSUMS, *digests))
+        if _sound.get(folder) == signature:
+            return ""
+        for name, digest in digests.items():
+            if _digest(folder / name) != digest:
+                return f"{name} is not what was written"
+    except (OSError, ValueError) as error:
+        return f"its files cannot be read: {error}"
+    _sound[folder] = signature
+    return ""
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    status = path.stat()
+    return path.name, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
