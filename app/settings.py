@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(24, gt=0, description="How long the answer to an Idempotency-Key is kept.")
     idempotency_in_flight_seconds: float = Field(60, gt=0, description="A request that died blocks its key so long.")
     scores_limit_megabytes: float = Field(256, gt=0, description="Of the arrays sent to /v1/scores, expanded.")
-    scores_memory_megabytes: float = Field(4000, gt=0, description="Of one process that scores what is sent.")
+    scores_memory_megabytes: float = Field(
+        4000, gt=0, description="Of one process that scores what is sent, beyond its libraries."
+    )
     scores_processes: int = Field(1, ge=1, description="Processes that score what is sent to /v1/scores.")
     scores_limit_seconds: float = Field(60, gt=0, description="All metrics of one request to /v1/scores.")
     events_polling_seconds: float = Field(0.5, gt=0, description="How often a stream of events looks for new ones.")
@@ -53,7 +55,13 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
     batch_size: int = Field(0, ge=0, description="Images a forward pass. 0: found by halving until it fits memory.")
     extraction_time_limit_seconds: float = Field(3600, gt=0, description="One model on one data set.")
+    extractor_memory_megabytes: float = Field(
+        0, ge=0, description="Host memory of a model beyond the libraries'. 0: four fifths of the machine's."
+    )
     scoring_time_limit_seconds: float = Field(3600, gt=0, description="All metrics of one model, or all ensembles.")
+    scorer_memory_megabytes: float = Field(
+        0, ge=0, description="Of one scorer beyond its libraries. 0: four fifths of the machine's."
+    )
     models_in_flight_per_ranking: int = Field(
         4, ge=1, description="So that a large ranking leaves room for a small one."
     )

@@ -1,20 +1,20 @@
 """What can go wrong beside the device, as data: every problem has a stable code and a sentence that names the fix."""
 
-from typing import Any
+from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLimitExceeded
 
-
-class Problem(Exception):
-    """An expected failure. ``code`` is stable, ``detail`` is for a person; both go into the row of the failed item."""
-
-    code = "problem"
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-    def as_dict(self) -> dict[str, str]:
-        """``{"code": ..., "detail": ...}``, the form in which a problem crosses processes."""
-        return {"code": self.code, "detail": self.detail}
+__all__ = [
+    "DatasetChanged",
+    "DatasetRejected",
+    "ExtractionFailed",
+    "ModelRefused",
+    "ModelUnavailable",
+    "Problem",
+    "ProcessDied",
+    "Stopped",
+    "Stopping",
+    "StorageFull",
+    "TimeLimitExceeded",
+]
 
 
 class DatasetRejected(Problem):
@@ -57,30 +57,3 @@ class StorageFull(Problem):
     """The quota or the disk has no room."""
 
     code = "storage-full"
-
-
-class Stopped(Problem):
-    """The caller asked to stop."""
-
-    code = "stopped"
-
-
-class TimeLimitExceeded(Problem):
-    """The extractor was killed at its time limit."""
-
-    code = "time-limit-exceeded"
-
-
-class ExtractorDied(Problem):
-    """The extractor's process ended by itself."""
-
-    code = "extractor-died"
-
-
-def raise_problem(result: dict[str, Any]) -> dict[str, Any]:
-    """The result that a process answered, or the ``Problem`` that it answered in its place."""
-    if "problem" in result:
-        problem = Problem(result["problem"]["detail"])
-        problem.code = result["problem"]["code"]
-        raise problem
-    return result

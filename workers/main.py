@@ -15,12 +15,12 @@ from app.db.repositories.models import Catalog
 from app.db.session import Database
 from app.settings import Settings
 from workers import runtime
-from workers.errors import Problem, raise_problem
+from workers.device.extractor import Extractor
+from workers.errors import Problem, Stopping
 from workers.inspection import workflow as inspections
 from workers.liveness import Liveness, executor_name
-from workers.processes.parent import ExtractorProcess
 from workers.ranking import workflow as rankings
-from workers.scoring.pool import ScorerPool, scorer_count
+from workers.scoring.pool import scorer_count, scorer_pool
 from workers.store.features import FeatureStore
 from workers.webhooks import workflow as deliveries
 
@@ -66,13 +66,13 @@ def register_queues(settings: Settings) -> None:
         )
 
 
-def publish_catalog(extractor: ExtractorProcess, database: Database, stop: threading.Event) -> None:
+def publish_catalog(extractor: Extractor, database: Database) -> None:
     """Tell the API which models this worker's timm can build; also warms the extractor up."""
     try:
-        models = raise_problem(extractor.call("publish_catalog", {}))["models"]
+        models = extractor.publish_catalog()
+    except Stopping:
+        return
     except Problem as problem:
-        if stop.is_set():
-            return
         log.warning("the catalog was not published", code=problem.code, detail=problem.detail)
         return
     rows = [
@@ -103,8 +103,8 @@ def run(settings: Settings) -> None:
         settings=settings,
         database=database,
         features=FeatureStore.of(settings),
-        extractor=ExtractorProcess(settings),
-        scorers=ScorerPool(settings),
+        extractor=Extractor(settings),
+        scorers=scorer_pool(settings),
     )
     runtime.start(parts)
     DBOS(config=configuration(settings, executor))
@@ -117,9 +117,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     _stop_with_parent(stop)
-    threading.Thread(
-        target=publish_catalog, args=(parts.extractor, database, stop), name="catalog", daemon=True
-    ).start()
+    threading.Thread(target=publish_catalog, args=(parts.extractor, database), name="catalog", daemon=True).start()
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
     stop.wait()
     log.info("worker stops", executor=executor)

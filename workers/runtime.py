@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from app.db.session import Database
+from app.processes.pool import ProcessPool
 from app.settings import Settings
-from workers.processes.parent import ExtractorProcess
-from workers.scoring.pool import ScorerPool
+from workers.device.extractor import Extractor
 from workers.store.features import FeatureStore
 
 
@@ -16,8 +16,8 @@ class Runtime:
     settings: Settings
     database: Database
     features: FeatureStore
-    extractor: ExtractorProcess
-    scorers: ScorerPool
+    extractor: Extractor
+    scorers: ProcessPool
 
     def close(self) -> None:
         """End the processes and give the connections back."""

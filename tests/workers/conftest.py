@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app.settings import SLEEPING_THREADS, Settings
-from workers.processes.parent import ExtractorProcess
+from workers.device.extractor import Extractor
 
 # As in the extractor: waiting threads that spin make tests beside busy processes several times slower.
 for name, value in SLEEPING_THREADS.items():
@@ -97,6 +97,6 @@ def model_spec(settings: Settings, saved_model: Callable[..., Path]) -> Callable
 
 
 @pytest.fixture
-def extractor(settings: Settings) -> Iterator[ExtractorProcess]:
-    with ExtractorProcess(settings) as process:
+def extractor(settings: Settings) -> Iterator[Extractor]:
+    with Extractor(settings) as process:
         yield process

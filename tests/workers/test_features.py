@@ -106,6 +106,6 @@ def test_evidence_that_the_disk_cannot_take(small_disk: Path) -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    modules = "workers.store.features, workers.processes.parent, workers.inspection.images"
+    modules = "workers.store.features, workers.device.extractor, workers.inspection.images"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.device.forward import forward, watch_layers
 from workers.device.loading import LoadedModel, load_model
+from workers.device.memory import is_out_of_memory
 from workers.errors import ExtractionFailed, ModelRefused
 from workers.images.cache import ImageCache
 from workers.images.index import DatasetIndex
-from workers.processes.threads import thread_count
 from workers.store.features import HEAD, FeatureStore
 
 # Images of 224 x 224 in the first attempt; halved until it fits. Larger inputs start lower. On CPUs larger batches
@@ -37,9 +38,11 @@ def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) 
 
     Args:
         payload: ``spec`` (of the model), ``card`` (of its inspection), ``index_path`` (of the data set),
-            ``sample_indices``, ``keys`` (by layer, ``"head"`` or a module's name; see ``features.evidence_keys``), and
-            ``transforms_of_job`` (input configurations that the job still needs, filled by the same decode).
-        progress: called with ``{"stage": "load" | "decode" | "forward" | "write", "done": n, "total": n}``.
+            ``sample_indices``, ``keys`` (by layer, ``"head"`` or a module's name; see ``features.evidence_keys``),
+            ``transforms_of_job`` (input configurations that the job still needs, filled by the same decode), and
+            ``batch_size`` (optional: images of the first attempt).
+        progress: called with ``{"stage": "load" | "decode" | "forward" | "write", "done": n, "total": n}``; in the
+            forward pass with its ``batch_size`` too.
 
     Returns:
         ``n``, ``keys``, ``seconds`` by stage, ``images_per_second`` of the forward pass, ``images_decoded``,
@@ -84,7 +87,8 @@ def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) 
         with images:
             report["images_decoded"] = images.decoded
             with _timed(seconds, "forward"):
-                run = _run(loaded, images.pixels, list(wanted), settings, device, progress)
+                batch_size = payload.get("batch_size") or settings.batch_size
+                run = _run(loaded, images.pixels, list(wanted), batch_size, device, progress)
         report["batch_size"] = run.batch_size
         report["images_per_second"] = sample.size / seconds["forward"]
 
@@ -119,6 +123,8 @@ def select_device(settings: Settings) -> torch.device:
 def configure_torch(settings: Settings) -> None:
     """Threads, and the switches that make two runs on the same device agree bit for bit."""
     torch.set_num_threads(thread_count(settings))
+    # Start the pool of threads before any memory limit: OpenMP ends the process when it cannot start a thread.
+    torch.zeros(1 << 20).add_(1)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -152,18 +158,21 @@ def _run(
     loaded: LoadedModel,
     pixels: NDArray[np.uint8],
     layers: list[str],
-    settings: Settings,
+    batch_size: int,
     device: torch.device,
     progress: Progress,
 ) -> _Run:
-    """Find a batch size that fits. Every attempt starts anew: rows of two batch sizes would differ in the last bits."""
+    """Find a batch size that fits, from ``batch_size`` on, or from the device's own if it is 0.
+
+    Every attempt starts anew: rows of two batch sizes would differ in the last bits.
+    """
     model = loaded.module.to(device=device, memory_format=torch.channels_last)
-    batch_size = settings.batch_size or _first_batch_size(device, pixels.shape[1], pixels.shape[2])
+    batch_size = batch_size or _first_batch_size(device, pixels.shape[1], pixels.shape[2])
     while True:
         try:
             return _attempt(model, loaded.card.input, pixels, layers, batch_size, device, progress)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if batch_size == 1:
                 raise ExtractionFailed(
@@ -187,6 +196,11 @@ def _attempt(
     inner = [layer for layer in layers if layer != HEAD]
     mean, std = (torch.tensor(config[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std"))
     run = _Run(batch_size, count)
+
+    def tell(done: int) -> None:
+        progress({"stage": "forward", "done": done, "total": count, "batch_size": batch_size})
+
+    tell(0)
     try:
         watching = watch_layers(model, inner)
         with torch.inference_mode(), watching as seen:
@@ -198,7 +212,7 @@ def _attempt(
                 kept = {layer: seen[layer] for layer in inner} | ({HEAD: features} if HEAD in layers else {})
                 run.keep(start, kept, probabilities)
                 seen.clear()
-                progress({"stage": "forward", "done": start + batch.shape[0], "total": count})
+                tell(start + batch.shape[0])
     except ValueError as error:
         raise ExtractionFailed(str(error)) from error
     return run
@@ -216,13 +230,6 @@ def _batches(pixels: NDArray[np.uint8], batch_size: int, device: torch.device) -
 def _first_batch_size(device: torch.device, height: int, width: int) -> int:
     scale = max(1.0, height * width / 224**2)
     return max(1, int(FIRST_BATCH_SIZE[device.type] / scale))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    # torch's CPU allocator has no exception type of its own.
-    return "DefaultCPUAllocator" in str(error) or "out of memory" in str(error).lower()
 
 
 @contextmanager

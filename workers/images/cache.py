@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.errors import Stopped, StorageFull
 from workers.images import transforms
 from workers.images.index import DatasetIndex
-from workers.processes.threads import thread_count
 from workers.store.entries import Entry, EntryStore
 from workers.store.folder import FolderStore
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.errors import DatasetRejected, Stopped
 from workers.images import digits
 from workers.images.decode import UnreadableImage, decode, open_regular_file
 from workers.images.index import DatasetIndex, fingerprint
 from workers.images.readers import Candidate, dataset_folder, folder_candidates, manifest_candidates
-from workers.processes.threads import thread_count
 
 NAMED_FILES = 10
 CHUNK = 256

@@ -12,7 +12,7 @@ from app.db.tables import ResourceState, now
 from app.errors import failure
 from app.jobs import Workflow
 from app.settings import Settings
-from workers.errors import Problem, Stopped, raise_problem
+from workers.errors import Problem, Stopped
 from workers.inspection.images import inspect_dataset as read_dataset
 from workers.ranking.planning import index_path
 from workers.runtime import current
@@ -92,12 +92,7 @@ def inspect_model_step(model_id: str) -> str:
         return "nothing to do"
     values: dict[str, Any]
     try:
-        card = runtime.extractor.call(
-            "inspect_model",
-            {"model": row.spec},
-            time_limit_seconds=runtime.settings.extraction_time_limit_seconds,
-        )
-        raise_problem(card)
+        card = runtime.extractor.inspect_model(row.spec)
         values = {
             "state": ResourceState.READY,
             "problem": None,

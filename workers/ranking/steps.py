@@ -13,7 +13,7 @@ from app.db.repositories.models import Models
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingState, ResourceState
 from app.errors import failure
-from workers.errors import Problem, raise_problem
+from workers.errors import Problem
 from workers.ranking.conclusion import conclude as draw_conclusion
 from workers.ranking.planning import Need, Planner
 from workers.runtime import Runtime, current
@@ -270,14 +270,9 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
             "transforms_of_job": transforms,
         }
         try:
-            result = runtime.extractor.call(
-                "extract",
-                payload,
-                progress=follower.progress,
-                should_stop=follower.should_stop,
-                time_limit_seconds=runtime.settings.extraction_time_limit_seconds,
+            done.append(
+                runtime.extractor.extract(payload, progress=follower.progress, should_stop=follower.should_stop)
             )
-            done.append(raise_problem(result))
         except Problem as problem:
             log.warning("extraction failed", code=problem.code, detail=problem.detail)
             fail_model(ranking_id, model_id, problem.detail, problem.code)

@@ -14,7 +14,6 @@ from estimators.catalog import METRICS
 from estimators.catalog import Evidence as Arrays
 from estimators.comparison.resampling import resample
 from estimators.score import CannotBeComputed, InvalidEvidence
-from workers.scoring.ensembles import choose_ensembles
 from workers.store.features import FeatureStore
 
 log = structlog.stdlib.get_logger(__name__)
@@ -84,6 +83,3 @@ def _score(cell: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
         "details": plain(score.details),
         "resamples": resamples,
     }
-
-
-COMMANDS = {"score": compute_scores, "ensembles": choose_ensembles}

@@ -1,16 +1,18 @@
-"""The parent's side of scoring: warm processes on the CPU, so that no metric can hold the worker's interpreter."""
+"""Warm processes that compute scores and ensembles, so that no metric can hold the worker's interpreter."""
 
-import queue
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
+from app.processes.pool import ProcessPool
+from app.processes.role import Role
+from app.processes.threads import thread_count
 from app.settings import Settings
-from workers.errors import raise_problem
-from workers.processes.parent import ExtractorProcess
-from workers.processes.threads import thread_count
 
 THREADS_PER_SCORER = 4
+SCORER = Role(
+    name="scorer",
+    module="workers.scoring.commands",
+    time_setting="scoring_time_limit_seconds",
+    memory_setting="scorer_memory_megabytes",
+    remedy="take a smaller sample",
+)
 
 
 def scorer_count(settings: Settings) -> int:
@@ -18,40 +20,6 @@ def scorer_count(settings: Settings) -> int:
     return max(1, thread_count(settings) // THREADS_PER_SCORER)
 
 
-class ScorerPool:
-    """A few processes that compute scores and ensembles; each does one thing at a time."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._all = [ExtractorProcess(settings, role="scorer") for _ in range(scorer_count(settings))]
-        self._free: queue.SimpleQueue[ExtractorProcess] = queue.SimpleQueue()
-        for scorer in self._all:
-            self._free.put(scorer)
-
-    def call(self, command: str, payload: dict[str, Any], *, should_stop: Callable[[], bool] | None = None) -> Any:
-        """Run a command of `workers.scoring.metrics`.
-
-        Raises:
-            Problem: the command was stopped, took too long, or its process died.
-        """
-        with self._borrowed() as scorer:
-            result = scorer.call(
-                command,
-                payload,
-                should_stop=should_stop,
-                time_limit_seconds=self._settings.scoring_time_limit_seconds,
-            )
-        return raise_problem(result)["value"]
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[ExtractorProcess]:
-        scorer = self._free.get()
-        try:
-            yield scorer
-        finally:
-            self._free.put(scorer)
-
-    def close(self) -> None:
-        """End the processes."""
-        for scorer in self._all:
-            scorer.close()
+def scorer_pool(settings: Settings) -> ProcessPool:
+    """The scorers of one worker; their commands are those of `workers.scoring.commands`."""
+    return ProcessPool(settings, SCORER, scorer_count(settings))

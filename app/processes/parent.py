@@ -1,6 +1,6 @@
-"""The parent's side of the extractor: one warm process for a device, replaced when it dies or is killed.
+"""The parent's side of a child process: one warm process, replaced when it dies or is killed.
 
-No torch here: the worker that holds this handle stays light, and keeps its heartbeat while the device works.
+Nothing of the child's libraries is imported here, so the parent stays light and answers while the child computes.
 """
 
 import json
@@ -13,76 +13,82 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
 
+from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLimitExceeded
+from app.processes.limits import memory_limit_megabytes
+from app.processes.role import Progress, Role, variable
+from app.processes.threads import thread_count
 from app.settings import SLEEPING_THREADS, Settings
-from workers.errors import ExtractorDied, Stopped, TimeLimitExceeded
-from workers.processes.threads import thread_count
 
 POLLING_SECONDS = 0.1
+# A child reads what strangers send, and needs no database.
+NOT_INHERITED = frozenset({"FORERANK_DATABASE_URL"})
 
 
-class ExtractorProcess:
-    """Commands for the process, one at a time from any thread. The process is started by the first command.
+class ChildProcess:
+    """Runs commands in a process of a role, one at a time from any thread. The first command starts the process."""
 
-    Args:
-        role: ``extractor`` owns the device; ``scorer`` computes from the feature store and never imports torch.
-
-    Commands and payloads of the extractor:
-        ``inspect_model``: ``{"model": spec}`` -> the model's card.
-        ``extract``: see ``workers.device.extraction.extract``.
-        ``publish_catalog``: ``{}`` -> ``{"models": [...]}``.
-    """
-
-    def __init__(self, settings: Settings, *, role: Literal["extractor", "scorer"] = "extractor") -> None:
+    def __init__(self, settings: Settings, role: Role) -> None:
         self._settings = settings
         self._role = role
         self._turn = threading.Lock()
-        self._spawner = _Spawner()
+        self._spawner = _Spawner(role.name)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._received = b""
+        self._closed = False
 
     def call(
         self,
         command: str,
-        payload: dict[str, Any],
+        payload: Mapping[str, Any],
         *,
-        progress: Callable[[dict[str, Any]], None] | None = None,
+        progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
-        time_limit_seconds: float | None = None,
-    ) -> dict[str, Any]:
-        """Run a command and wait for it.
+    ) -> Any:
+        """Run a command of the role's module and wait for it.
 
         Args:
             progress: called in this thread with what the command reports.
             should_stop: asked about ten times a second, also while waiting for one's turn.
-            time_limit_seconds: of this command, from its turn on, the start of the process included.
 
         Returns:
-            The result, or ``{"problem": {"code", "detail"}}`` if the model or the data set is at fault.
+            What the command returned, through JSON.
 
         Raises:
+            Problem: the command raised it; its code and detail are the command's.
             Stopped: ``should_stop`` said so. The process was killed.
             TimeLimitExceeded: the process was killed.
-            ExtractorDied: the process ended by itself. The next call starts another.
+            ProcessDied: the process ended by itself. The next call starts another.
+            Stopping: `close` was called.
         """
         while not self._turn.acquire(timeout=POLLING_SECONDS):
-            _raise_if(should_stop)
+            self._raise_if(should_stop)
         try:
-            _raise_if(should_stop)
-            deadline = time.monotonic() + time_limit_seconds if time_limit_seconds is not None else None
+            self._raise_if(should_stop)
+            limit = self._role.time_limit(self._settings)
+            deadline = None if limit is None else time.monotonic() + limit
             try:
                 self._start()
                 self._send({"command": command, "payload": payload})
-                return self._wait(progress, should_stop, deadline, time_limit_seconds)
+                answer = self._wait(progress, should_stop, deadline)
+            except ProcessDied:
+                self._kill()
+                # `close` kills the process to interrupt its command, which must not look like a fault of the command.
+                self._raise_if(None)
+                raise
             except BaseException:
                 # Whatever interrupted the exchange, its answer must not be taken for the next command's.
                 self._kill()
                 raise
         finally:
             self._turn.release()
+        if "problem" in answer:
+            raise Problem.of(answer["problem"])
+        return answer["result"]
 
     @property
     def process_id(self) -> int | None:
@@ -91,7 +97,8 @@ class ExtractorProcess:
         return process.pid if process is not None and process.poll() is None else None
 
     def close(self) -> None:
-        """Kill the process, interrupting a command that runs."""
+        """Kill the process, interrupting a command that runs; no other command will run."""
+        self._closed = True
         process = self._process
         if process is not None and process.poll() is None:
             process.kill()
@@ -99,7 +106,7 @@ class ExtractorProcess:
             self._kill()
             self._spawner.close()
 
-    def __enter__(self) -> "ExtractorProcess":
+    def __enter__(self) -> "ChildProcess":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -110,28 +117,26 @@ class ExtractorProcess:
             return
         self._kill()
         ours, theirs = socket.socketpair()
-        threads = str(thread_count(self._settings))
         with theirs:
             self._process = self._spawner.run(
                 lambda: subprocess.Popen(  # noqa: S603 - our own module, nothing from outside
-                    [
-                        sys.executable,
-                        "-m",
-                        "workers.processes.child",
-                        self._role,
-                        str(theirs.fileno()),
-                        str(os.getpid()),
-                    ],
+                    [sys.executable, "-m", "app.processes.child", str(theirs.fileno()), str(os.getpid())],
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-                    env=SLEEPING_THREADS | os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+                    env=self._environment(),
                 )
             )
         self._socket, self._received = ours, b""
-        self._send(self._settings.model_dump(mode="json"))
+        settings = self._settings.model_dump(mode="json", exclude={"database_url"})
+        self._send({"role": asdict(self._role), "settings": settings})
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _environment(self) -> dict[str, str]:
+        threads = str(self._role.threads or thread_count(self._settings))
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        return SLEEPING_THREADS | inherited | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+    def _send(self, message: Mapping[str, Any]) -> None:
         assert self._socket is not None  # noqa: S101 - set by _start
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -139,21 +144,21 @@ class ExtractorProcess:
             raise self._death() from None
 
     def _wait(
-        self,
-        progress: Callable[[dict[str, Any]], None] | None,
-        should_stop: Callable[[], bool] | None,
-        deadline: float | None,
-        limit: float | None,
+        self, progress: Progress | None, should_stop: Callable[[], bool] | None, deadline: float | None
     ) -> dict[str, Any]:
         while True:
             for message in self._messages():
-                if "result" in message:
-                    return dict(message["result"])
-                if "progress" in message and progress is not None:
+                if "progress" not in message:
+                    return message
+                if progress is not None:
                     progress(message["progress"])
-            _raise_if(should_stop)
+            self._raise_if(should_stop)
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeLimitExceeded(f"not done after {limit:g} s (FORERANK_EXTRACTION_TIME_LIMIT_SECONDS)")
+                raise self._overdue()
+
+    def _overdue(self) -> TimeLimitExceeded:
+        name = variable(self._role.time_setting or "")
+        return TimeLimitExceeded(f"not done after {self._role.time_limit(self._settings):g} s ({name})")
 
     def _messages(self) -> list[dict[str, Any]]:
         assert self._socket is not None  # noqa: S101 - set by _start
@@ -169,17 +174,28 @@ class ExtractorProcess:
         *lines, self._received = (self._received + received).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def _death(self) -> ExtractorDied:
+    def _death(self) -> Problem:
         assert self._process is not None  # noqa: S101 - set by _start
+        name = self._role.name
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return ExtractorDied(f"the {self._role} closed its connection")
+            return ProcessDied(f"the {name} closed its connection")
         if code >= 0:
-            return ExtractorDied(f"the {self._role} ended with exit code {code}; its log says why")
-        name = signal.Signals(-code).name
-        hint = ": probably out of memory, take a smaller FORERANK_BATCH_SIZE" if -code == signal.SIGKILL else ""
-        return ExtractorDied(f"the {self._role} was ended by signal {name}{hint}")
+            return ProcessDied(f"the {name} ended with exit code {code}; its log says why")
+        if -code == signal.SIGXCPU and self._role.processor_setting is not None:
+            limit = getattr(self._settings, self._role.processor_setting)
+            name = variable(self._role.processor_setting)
+            return TimeLimitExceeded(f"not done after {limit:g} s of the processor ({name})")
+        hint = ": probably out of memory" + self._advice() if -code == signal.SIGKILL else ""
+        return ProcessDied(f"the {name} was ended by signal {signal.Signals(-code).name}{hint}")
+
+    def _advice(self) -> str:
+        parts = [self._role.remedy] if self._role.remedy else []
+        if (megabytes := memory_limit_megabytes(self._role, self._settings)) is not None:
+            assert self._role.memory_setting is not None  # noqa: S101 - there is a limit
+            parts.append(f"its limit is {megabytes:.0f} MB, {variable(self._role.memory_setting)}")
+        return f" ({'; '.join(parts)})" if parts else ""
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -189,6 +205,12 @@ class ExtractorProcess:
             self._socket.close()
         self._process = self._socket = None
 
+    def _raise_if(self, should_stop: Callable[[], bool] | None) -> None:
+        if self._closed:
+            raise Stopping(f"the {self._role.name} was closed")
+        if should_stop is not None and should_stop():
+            raise Stopped("the work was stopped")
+
 
 class _Spawner:
     """A thread that starts processes and then stays.
@@ -197,14 +219,15 @@ class _Spawner:
     pool's thread would be killed with that thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def run(self, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
         """Start a process from the thread; its exception, if any, is raised here."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="extractor-spawner", daemon=True)
+            self._thread = threading.Thread(target=self._loop, name=f"{self._name} spawner", daemon=True)
             self._thread.start()
         answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tasks.put((start, answer))
@@ -215,7 +238,7 @@ class _Spawner:
         return process
 
     def close(self) -> None:
-        """End the thread; the next ``run`` starts another."""
+        """End the thread."""
         if self._thread is not None:
             self._tasks.put(None)
             self._thread.join()
@@ -230,13 +253,8 @@ class _Spawner:
                 answer.put(error)
 
 
-def _raise_if(should_stop: Callable[[], bool] | None) -> None:
-    if should_stop is not None and should_stop():
-        raise Stopped("the extraction was stopped")
-
-
 def _has_descriptor(stream: Any) -> bool:
     try:
-        return stream.fileno() >= 0
+        return bool(stream.fileno() >= 0)
     except (AttributeError, OSError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""How many threads this process may use."""
+"""How many threads a process that computes may use."""
 
 import os
 

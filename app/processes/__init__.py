@@ -1,0 +1,1 @@
+"""Child processes: started warm, limited in memory and time, replaced when they die."""

@@ -1,0 +1,98 @@
+"""The worker's handle of its device: one warm process that loads models and runs them. No torch is imported here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from app.processes.errors import ProcessDied
+from app.processes.parent import ChildProcess
+from app.processes.role import Progress, Role
+from app.settings import Settings
+
+EXTRACTOR = Role(
+    name="extractor",
+    module="workers.device.commands",
+    time_setting="extraction_time_limit_seconds",
+    memory_setting="extractor_memory_megabytes",
+    remedy="take a smaller FORERANK_BATCH_SIZE",
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Extractor:
+    """Commands for the device, one at a time from any thread; all raise what `ChildProcess.call` raises."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._process = ChildProcess(settings, EXTRACTOR)
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the running process, if there is one."""
+        return self._process.process_id
+
+    def inspect_model(
+        self, spec: Mapping[str, Any], *, should_stop: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        """The model's card; see `workers.device.loading.inspect_model`."""
+        card: dict[str, Any] = self._process.call("inspect_model", {"model": spec}, should_stop=should_stop)
+        return card
+
+    def publish_catalog(self) -> list[dict[str, Any]]:
+        """The pre-trained names of the installed timm; see `workers.device.loading.publish_catalog`."""
+        entries: list[dict[str, Any]] = self._process.call("publish_catalog", {})
+        return entries
+
+    def extract(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
+        """Run a model over a sample; see `workers.device.extraction.extract`.
+
+        A process that died is replaced once, for the kernel's out-of-memory killer may have ended it; if it died after
+        the batch size was known, the second attempt takes half of it. The report's ``warnings`` say so.
+        """
+        batch_size: int | None = None
+
+        def follow(event: dict[str, Any]) -> None:
+            nonlocal batch_size
+            batch_size = event.get("batch_size", batch_size)
+            if progress is not None:
+                progress(event)
+
+        def attempt(more: Mapping[str, Any]) -> dict[str, Any]:
+            report: dict[str, Any] = self._process.call(
+                "extract", {**payload, **more}, progress=follow, should_stop=should_stop
+            )
+            return report
+
+        try:
+            return attempt({})
+        except ProcessDied as first:
+            death, died_with = first, batch_size
+        log.warning("the extractor died; once more", reason=death.detail, batch_size=died_with)
+        try:
+            report = attempt({} if died_with is None else {"batch_size": max(1, died_with // 2)})
+        except ProcessDied as again:
+            tried = "" if batch_size is None else f"; so it went with a batch size of {died_with} and of {batch_size}"
+            raise ProcessDied(f"{again.detail}, twice{tried}") from again
+        if died_with is not None:
+            report["warnings"].append(
+                f"batch halved: {death.detail}; extracted with a batch size of {report['batch_size']} instead of "
+                f"{died_with}, which moves features by about 1e-7"
+            )
+        return report
+
+    def close(self) -> None:
+        """Kill the process; a command that runs, and any later one, raises `Stopping`."""
+        self._process.close()
+
+    def __enter__(self) -> "Extractor":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

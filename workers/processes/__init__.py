@@ -1,1 +1,0 @@
-"""Child processes: started warm, replaced when they die."""
