@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -180,6 +181,34 @@ def rank(
         ranking = client.rank(target, zoo=zoo, metrics=metric, max_samples=max_samples)
         follow(client, ranking)
         show(client, ranking)
+
+
+@app.command("evaluate")
+def evaluate_file(
+    table: Annotated[Path, typer.Argument(help="CSV: a row a model, a column a score, and their accuracies.")],
+    accuracy: Annotated[str, typer.Option(help="Column of fine-tuned accuracies, from 0 to 1.")] = "accuracy",
+    target: Annotated[str, typer.Option(help="Column that names the target; without it there is one.")] = "target",
+    model: Annotated[str, typer.Option(help="Column that names the model.")] = "model",
+    percent: Annotated[bool, typer.Option("--percent", help="The accuracies are percent, from 0 to 100.")] = False,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the intervals; 0 for none.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, with intervals and paired tests.")] = False,
+) -> None:
+    """Say how well scores would have advised: rank correlations, regret in points, tests over targets."""
+    from app.evaluation import evaluate_table, read_table, show_evaluation
+
+    try:
+        answer = evaluate_table(
+            read_table(table, accuracy=accuracy, target=target, model=model, percent=percent),
+            resamples=resamples,
+            seed=seed,
+        )
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1))
+    else:
+        show_evaluation(answer)
 
 
 def main() -> None:

@@ -53,6 +53,12 @@ class EvidenceMissing(Problem):
     code = "evidence-missing"
 
 
+class FineTuningFailed(Problem):
+    """The model was loaded, but could not be fine-tuned on these images."""
+
+    code = "fine-tuning-failed"
+
+
 class StorageFull(Problem):
     """The quota or the disk has no room."""
 

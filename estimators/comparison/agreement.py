@@ -9,7 +9,7 @@ import numpy as np
 from estimators.arrays.validation import check_choice, check_number, to_numpy
 from estimators.score import CannotBeComputed, InvalidEvidence
 
-STATISTICS = ("weighted_kendall", "kendall", "pearson")
+STATISTICS = ("weighted_kendall", "kendall", "spearman", "pearson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Agreement:
     resamples: int
 
 
-def _pair(scores: Any, truth: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def pair_of(scores: Any, truth: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Both as (M,) arrays of 64 bits; ``InvalidEvidence`` unless they are finite and of one length of two or more."""
     x = np.asarray(to_numpy(scores), dtype=np.float64)
     y = np.asarray(to_numpy(truth), dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
@@ -48,11 +49,15 @@ def _pair(scores: Any, truth: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
     return x, y
 
 
-def _statistic(name: str, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
-    """NaN where the statistic has no value."""
+def statistic_of(name: str, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
+    """One of ``STATISTICS`` of two (M,) arrays; NaN where it has no value."""
     if (x == x[0]).all() or (y == y[0]).all():
         return float("nan")
-    if name == "pearson":
+    if name == "spearman":
+        from scipy.stats import rankdata
+
+        x, y = rankdata(x), rankdata(y)
+    if name in ("pearson", "spearman"):
         x, y = x - x.mean(), y - y.mean()
         scale = np.sqrt(np.sum(x * x) * np.sum(y * y))
         return float(np.clip(np.sum(x * y) / scale, -1.0, 1.0)) if scale > 0 else float("nan")
@@ -64,7 +69,7 @@ def _statistic(name: str, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> f
 
 
 def _value(name: str, scores: Any, truth: Any) -> float:
-    value = _statistic(name, *_pair(scores, truth))
+    value = statistic_of(name, *pair_of(scores, truth))
     if np.isnan(value):
         raise CannotBeComputed(f"{name} has no value: all scores, or all true values, are equal")
     return value
@@ -86,6 +91,11 @@ def weighted_kendall(*, scores: Any, truth: Any) -> float:
 def kendall(*, scores: Any, truth: Any) -> float:
     """Kendall's τ-b, which corrects for ties. Arguments and errors as ``weighted_kendall``."""
     return _value("kendall", scores, truth)
+
+
+def spearman(*, scores: Any, truth: Any) -> float:
+    """Spearman's ρ: Pearson's correlation of the ranks, ties sharing the mean. As ``weighted_kendall``."""
+    return _value("spearman", scores, truth)
 
 
 def pearson(*, scores: Any, truth: Any) -> float:
@@ -110,7 +120,7 @@ def agreement(
 
     Args:
         scores, truth: (E,) finite numbers, higher is better in both.
-        statistic: ``"weighted_kendall"``, ``"kendall"`` or ``"pearson"``.
+        statistic: one of ``STATISTICS``.
         members: for each entry the models it is made of; without it each entry is one model.
         resamples: number of draws.
         confidence: coverage of the percentile interval, between 0 and 1.
@@ -124,7 +134,7 @@ def agreement(
     check_number("resamples", resamples, minimum=1, whole=True)
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1; got {confidence!r}")
-    x, y = _pair(scores, truth)
+    x, y = pair_of(scores, truth)
     if members is None:
         members = [(entry,) for entry in range(x.size)]
     if len(members) != x.size:
@@ -141,7 +151,7 @@ def agreement(
         multiplicity = np.where(incidence, counts, 1).prod(axis=1)
         chosen = np.repeat(np.arange(x.size), multiplicity)
         if chosen.size >= 2:
-            drawn.append(_statistic(statistic, x[chosen], y[chosen]))
+            drawn.append(statistic_of(statistic, x[chosen], y[chosen]))
     kept = np.asarray([number for number in drawn if not np.isnan(number)])
     if kept.size == 0:
         raise CannotBeComputed(

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import CannotBeComputed, InvalidEvidence
-from estimators.comparison.agreement import STATISTICS, agreement, kendall, pearson, weighted_kendall
+from estimators.comparison.agreement import STATISTICS, agreement, kendall, pearson, spearman, weighted_kendall
 
-BY_NAME = {"weighted_kendall": weighted_kendall, "kendall": kendall, "pearson": pearson}
+BY_NAME = {"weighted_kendall": weighted_kendall, "kendall": kendall, "spearman": spearman, "pearson": pearson}
 
 
 def naive_kendall(scores: list[float], truth: list[float]) -> float:

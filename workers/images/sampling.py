@@ -51,3 +51,20 @@ def _share(sizes: NDArray[np.int64], total: int) -> NDArray[np.int64]:
         places[reduced] -= 1
         missing += reduced.size
     return places
+
+
+def stratified_folds(labels: ArrayLike, folds: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """(N,) the fold of each image, 0 to ``folds`` - 1. Classes are dealt out evenly, and so is what remains of them.
+
+    Raises:
+        ValueError: fewer than two folds, or fewer images than folds.
+    """
+    codes = np.asarray(labels)
+    if codes.ndim != 1 or not 2 <= folds <= codes.size:
+        raise ValueError(f"folds must be at least 2 and at most the number of images ({codes.size}), got {folds}")
+    generator = np.random.Generator(np.random.PCG64(seed))
+    shuffled = generator.permutation(codes.size)
+    dealt = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    assigned = np.empty(codes.size, dtype=np.int64)
+    assigned[dealt] = np.arange(codes.size) % folds
+    return assigned
