@@ -86,8 +86,8 @@ def _redacted(text: str) -> str:
 def short_traceback(exc_info: ExceptionInfo) -> str:
     """A traceback without the values of variables: they hold keys, passwords and whole arrays.
 
-    Shown are the last `FRAMES` frames of each exception, the last `CHAIN` exceptions of a chain, and both ends of a text
-    over `CHARACTERS` characters.
+    Shown are the last `FRAMES` frames of each exception, the last `CHAIN` exceptions of a chain, and both ends of a
+    text over `CHARACTERS` characters.
     """
     parts: list[str] = []
     error: BaseException | None = exc_info[1]

@@ -10,6 +10,7 @@ from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
 from app.jobs import Jobs
+from app.services.feed import Feed
 from app.services.keys import check_bind
 from app.services.quotas import Quotas
 from app.services.retries import Retries
@@ -46,9 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.jobs = jobs
             app.state.retries = Retries(settings, database)
             app.state.scorers = Scorers(settings)
+            app.state.feed = Feed(settings, database)
             try:
                 yield
             finally:
+                await app.state.feed.close()
                 app.state.scorers.close()
                 jobs.close()
         finally:

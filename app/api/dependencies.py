@@ -14,6 +14,7 @@ from app.caller import LOCAL_CALLER, Caller
 from app.db.session import Database
 from app.errors import Forbidden, Unauthenticated
 from app.jobs import Jobs
+from app.services.feed import Feed
 from app.services.keys import CHALLENGE, authenticate
 from app.services.scoring import Scorers
 from app.settings import Settings
@@ -46,10 +47,16 @@ def _scorers(request: Request) -> Scorers:
     return scorers
 
 
+def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 ScorersDep = Annotated[Scorers, Depends(_scorers)]
+FeedDep = Annotated[Feed, Depends(_feed)]
 
 
 def _transaction(request: Request, database: DatabaseDep) -> Iterator[Session]:

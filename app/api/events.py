@@ -1,85 +1,90 @@
 """A ranking's events as a stream (server-sent events)."""
 
-import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import structlog
 from fastapi import APIRouter, Depends, Header
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy.exc import OperationalError
-from starlette.concurrency import run_in_threadpool
+from fastapi.sse import format_sse_event
+from starlette.responses import StreamingResponse
 
-from app.api.dependencies import DatabaseDep, ReaderDep, ReadSessionDep, SettingsDep
+from app.api.dependencies import DatabaseDep, FeedDep, ReaderDep, SettingsDep
 from app.api.paths import RankingPath
 from app.api.problems import problem_responses
 from app.api.route import Route
-from app.services import events, rankings
+from app.services import rankings
+from app.services.events import LAST, Happening
+from app.services.feed import Subscription
+from app.settings import Settings
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
 
 RECONNECT_MILLISECONDS = 2000
-# The client comes back with Last-Event-ID; a key that was revoked does not.
+# The client comes back with Last-Event-ID.
 LONGEST_STREAM_SECONDS = 3600
-SLOWEST_POLLING_SECONDS = 3.0
 
-log = structlog.stdlib.get_logger("forerank.events")
-
-
-def _followed(ranking: RankingPath, session: ReadSessionDep, caller: ReaderDep) -> str:
-    return rankings.get(session, caller, ranking).id
-
-
-# Found before the stream begins, which could not answer 404 any more.
-FollowedDep = Annotated[str, Depends(_followed, scope="function")]
 LastEventHeader = Annotated[
     int | None,
     Header(alias="Last-Event-ID", ge=0, le=2**62, description="The id of the last event that was received."),
 ]
 
 
-@router.get("/{ranking}/events", response_class=EventSourceResponse, responses=problem_responses(404))
-async def follow_ranking(
-    followed: FollowedDep,
-    database: DatabaseDep,
-    settings: SettingsDep,
-    last_event_id: LastEventHeader = None,
-) -> AsyncIterator[ServerSentEvent]:
+class EventStream(StreamingResponse):
+    """Server-sent events, several in one piece."""
+
+    media_type = "text/event-stream"
+
+
+def _followed(ranking: RankingPath, database: DatabaseDep, caller: ReaderDep) -> str:
+    # Found before the stream begins, which could not answer 404 anymore; the connection is given back at once.
+    with database.reading() as session:
+        return rankings.get(session, caller, ranking).id
+
+
+FollowedDep = Annotated[str, Depends(_followed)]
+
+
+async def _subscription(
+    followed: FollowedDep, feed: FeedDep, caller: ReaderDep, last_event_id: LastEventHeader = None
+) -> AsyncIterator[Subscription]:
+    with feed.follow(followed, owner=caller.owner, after=last_event_id or 0) as subscription:
+        yield subscription
+
+
+# It ends with the response, not with the function.
+SubscriptionDep = Annotated[Subscription, Depends(_subscription, scope="request")]
+
+
+@router.get("/{ranking}/events", response_class=EventStream, responses=problem_responses(404, 503))
+async def follow_ranking(subscription: SubscriptionDep, settings: SettingsDep) -> EventStream:
     """Follow a ranking: `state` when it changes, `model` as each model goes from stage to stage, and `end`.
 
-    Each event has an id. Who comes back with the header `Last-Event-ID` misses nothing and gets nothing twice.
-    Comments come in between as heartbeats. Polling `GET /v1/rankings/{ranking}` tells the same.
+    Each event has an id. A client that comes back with the header `Last-Event-ID` misses nothing and gets nothing
+    twice. Comments come in between as heartbeats. Polling `GET /v1/rankings/{ranking}` tells the same. `503` says that
+    too many streams are open.
     """
-    sequence = last_event_id or 0
-    began = spoke = time.monotonic()
-    wait = settings.events_polling_seconds
-    yield ServerSentEvent(comment="events of a ranking", retry=RECONNECT_MILLISECONDS)
-    while time.monotonic() - began < LONGEST_STREAM_SECONDS:
-        found = await _since(database, followed, sequence)
-        for happening in found:
-            data: dict[str, Any] = {"ranking_id": followed, **happening.data}
-            if happening.at is not None:
-                data["at"] = happening.at.isoformat()
-            yield ServerSentEvent(id=str(happening.sequence), event=happening.type, data=data)
-            if happening.type == events.LAST:
-                return
-            sequence = happening.sequence
-        if found:
-            spoke = time.monotonic()
-            wait = settings.events_polling_seconds
-        elif time.monotonic() - spoke >= settings.events_heartbeat_seconds:
-            yield ServerSentEvent(comment="still here")
-            spoke = time.monotonic()
-        await asyncio.sleep(wait)
-        # While nothing happens, ask less often.
-        wait = min(wait * 1.25, max(SLOWEST_POLLING_SECONDS, settings.events_polling_seconds))
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return EventStream(_stream(subscription, settings), headers=headers)
 
 
-async def _since(database: DatabaseDep, ranking_id: str, sequence: int) -> list[events.Happening]:
-    try:
-        return await run_in_threadpool(events.since, database, ranking_id, sequence)
-    except OperationalError as error:
-        # A database that restarts is back soon, and the followers should not notice.
-        log.warning("the database does not answer", exc_info=error)
-        return []
+async def _stream(subscription: Subscription, settings: Settings) -> AsyncIterator[bytes]:
+    ends = time.monotonic() + LONGEST_STREAM_SECONDS
+    yield format_sse_event(comment="events of a ranking", retry=RECONNECT_MILLISECONDS)
+    while time.monotonic() < ends:
+        happenings = await subscription.take(seconds=settings.events_heartbeat_seconds)
+        if subscription.revoked:
+            return
+        if not happenings:
+            yield format_sse_event(comment="still here")
+            continue
+        yield b"".join(_formatted(subscription.ranking_id, happening) for happening in happenings)
+        if happenings[-1].type == LAST:
+            return
+
+
+def _formatted(ranking_id: str, happening: Happening) -> bytes:
+    data: dict[str, Any] = {"ranking_id": ranking_id, **happening.data}
+    if happening.at is not None:
+        data["at"] = happening.at.isoformat()
+    return format_sse_event(data_str=json.dumps(data), event=happening.type, id=str(happening.sequence))

@@ -1,19 +1,22 @@
-"""What happened in a ranking, for those who follow it. All of it is in the database, so any API process can tell it."""
+"""What happened in rankings, for those who follow them; read from the database, so any API process can tell."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.db.repositories.keys import Keys
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
 
 LAST = "end"
+DELETED = "deleted"
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One event; the sequence has no gaps."""
+    """One event; the sequence of a ranking's events has no gaps."""
 
     sequence: int
     type: str
@@ -21,20 +24,45 @@ class Happening:
     at: datetime | None
 
 
-def since(database: Database, ranking_id: str, sequence: int) -> list[Happening]:
-    """Events after the one of that number, oldest first, as many as one read gives.
+@dataclass(slots=True)
+class News:
+    """What one look at the database found.
 
-    A ranking that has ended tells its end again to who asks for more; one that was deleted ends with that.
+    Attributes:
+        happenings: ranking -> events after the position that was asked for, oldest first.
+        ended: ranking -> final state, for rankings of which there is nothing more to tell.
+        revoked: keys that may not follow anything anymore.
+        more: whether there are events beyond this page.
     """
+
+    happenings: dict[str, list[Happening]] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)
+    more: bool = False
+
+
+def news(database: Database, positions: Mapping[str, int], owners: Collection[str]) -> News:
+    """What happened in these rankings after these sequence numbers, and which of these keys were revoked.
+
+    A few queries however many rankings there are. A ranking that has ended tells its end again to those who know it.
+    """
+    found = News()
     with database.reading() as session:
         rankings = Rankings(session)
-        rows = rankings.events_after(ranking_id, sequence)
-        found = [Happening(row.sequence, row.type, row.data, row.created_at) for row in rows]
-        if found:
-            return found
-        state = rankings.state(ranking_id)
-    if state is None:
-        return [Happening(sequence, LAST, {"state": "deleted"}, None)]
-    if state.is_final:
-        return [Happening(sequence, LAST, {"state": state.value}, None)]
-    return []
+        standing = rankings.standing(positions)
+        behind = {
+            ranking: position
+            for ranking, position in positions.items()
+            if ranking in standing and standing[ranking][1] > position
+        }
+        for row in rankings.events_beyond(behind, limit=PAGE):
+            happening = Happening(row.sequence, row.type, row.data, row.created_at)
+            found.happenings.setdefault(row.ranking_id, []).append(happening)
+        found.more = sum(map(len, found.happenings.values())) >= PAGE
+        found.revoked = Keys(session).revoked(owners)
+    for ranking in positions:
+        if ranking not in standing:
+            found.ended[ranking] = DELETED
+        elif ranking not in behind and (state := standing[ranking][0]).is_final:
+            found.ended[ranking] = state.value
+    return found

@@ -1,11 +1,13 @@
 """Streams of events: in order, without gaps, from any API process, resumed where they broke off."""
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import httpx2
@@ -15,9 +17,14 @@ from starlette.testclient import TestClient
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
 from app.db.tables import Dataset, Ranking, RankingState, ResourceState, new_id
+from app.services import events, keys
 from app.settings import Settings
 from tests.app.test_frame import problem
+from tests.app.test_keys import make_key
 from tests.conftest import NewDatabase, local_client, running_api
+
+STREAMS = 120
+READS = 15
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         database_url=make(),
         events_polling_seconds=0.1,
         events_heartbeat_seconds=0.3,
+        events_stream_limit=STREAMS,
     )
     with ExitStack() as stack:
         database = Database(settings.url)
@@ -54,14 +62,7 @@ def database(deployment: Deployment) -> Database:
 @pytest.fixture
 def ranking(database: Database) -> str:
     """A ranking that waits."""
-    with database.transaction() as session:
-        dataset = Dataset(name=new_id("d"), spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
-        session.add(dataset)
-        session.flush()
-        row = Ranking(target_id=dataset.id, request={"target": "d"}, priority=100)
-        session.add(row)
-        session.flush()
-        return row.id
+    return add_ranking(database)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_followers_of_two_processes_see_the_same_in_order(deployment: Deployment
     for thread in threads:
         thread.join(timeout=30)
     assert len(seen) == 4
-    assert all(events == seen[0] for events in seen)
+    assert all(received == seen[0] for received in seen)
     assert [event.id for event in seen[0]] == list(range(1, 22))
     assert [event.type for event in seen[0]] == ["model"] * 20 + ["end"]
     assert seen[0][-1].data["state"] == "succeeded"
@@ -183,3 +184,106 @@ def test_malformed_last_event_id_is_refused(local: TestClient, ranking: str, giv
 def test_streams_need_a_key_where_one_is_needed(deployment: Deployment, ranking: str) -> None:
     with local_client(deployment.settings.model_copy(update={"require_keys": True})) as client:
         problem(client.get(f"/v1/rankings/{ranking}/events"), 401)
+
+
+async def _open_stream(address: str, ranking: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = address.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    path = f"/v1/rankings/{ranking}/events"
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    return reader, writer
+
+
+def test_many_streams_leave_the_other_routes_alone(deployment: Deployment, ranking: str) -> None:
+    """As many as may be open; one more is refused; reads answer meanwhile; every stream gets the next event."""
+    address = deployment.addresses[0]
+
+    async def read(client: httpx2.AsyncClient) -> list[float]:
+        seconds = []
+        for _ in range(READS):
+            began = time.perf_counter()
+            assert (await client.get(f"/v1/rankings/{ranking}/results")).status_code == 200
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    async def drill() -> None:
+        streams = await asyncio.gather(*(_open_stream(address, ranking) for _ in range(STREAMS)))
+        for reader, _ in streams:
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 20)
+        async with httpx2.AsyncClient(base_url=address, timeout=20) as client:
+            refused = await client.get(f"/v1/rankings/{ranking}/events")
+            problem(refused, 503)
+            assert int(refused.headers["retry-after"]) > 0
+            taken = sorted(chain.from_iterable(await asyncio.gather(*(read(client) for _ in range(8)))))
+            assert taken[int(len(taken) * 0.95)] < 2
+        await asyncio.to_thread(end, deployment.database, ranking)
+        for reader, writer in streams:
+            received = await asyncio.wait_for(reader.read(), 20)
+            assert received.count(b"event: end") == 1
+            writer.close()
+
+    asyncio.run(drill())
+    # The places are free again.
+    assert [event.type for event in follow(address, ranking)] == ["end"]
+
+
+def test_stream_of_a_revoked_key_ends(deployment: Deployment, ranking: str) -> None:
+    guarded = deployment.settings.model_copy(update={"require_keys": True})
+    secret = make_key(deployment.database, "admin", name=new_id("k"))
+    with running_api(guarded) as address:
+        url = f"{address}/v1/rankings/{ranking}/events"
+        with httpx2.stream("GET", url, headers={"X-API-Key": secret}, timeout=20) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith(":")
+            with deployment.database.transaction() as session:
+                keys.revoke(session, secret[: keys.SHOWN_CHARACTERS])
+            revoked = time.monotonic()
+            assert not any(line.startswith("event") for line in lines)
+        assert time.monotonic() - revoked < 5
+        problem(httpx2.get(url, headers={"X-API-Key": secret}), 401)
+
+
+def add_ranking(database: Database) -> str:
+    with database.transaction() as session:
+        dataset = Dataset(name=new_id("d"), spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
+        session.add(dataset)
+        session.flush()
+        request = {"target": "d", "zoo": None, "metrics": [], "priority": "normal"}
+        row = Ranking(target_id=dataset.id, request=request, priority=100)
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def test_one_look_finds_what_is_new_in_each_ranking(database: Database) -> None:
+    busy, quiet, over, gone = (add_ranking(database) for _ in range(4))
+    for number in range(3):
+        record(database, busy, number)
+    record(database, quiet, 0)
+    end(database, over)
+    with database.transaction() as session:
+        session.delete(session.get_one(Ranking, gone))
+    found = events.news(database, {busy: 1, quiet: 1, over: 1, gone: 0}, ["local"])
+    assert {ranking: [each.sequence for each in new] for ranking, new in found.happenings.items()} == {busy: [2, 3]}
+    assert found.ended == {over: "succeeded", gone: "deleted"}
+    assert not found.more
+
+
+def test_look_at_many_rankings_is_cut_into_pages(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "PAGE", 7)
+    rankings = [add_ranking(database) for _ in range(3)]
+    for ranking in rankings:
+        for number in range(5):
+            record(database, ranking, number)
+    positions = dict.fromkeys(rankings, 0)
+    looks = 0
+    while True:
+        found = events.news(database, positions, [])
+        looks += 1
+        for ranking, new in found.happenings.items():
+            assert [each.sequence for each in new] == list(range(positions[ranking] + 1, new[-1].sequence + 1))
+            positions[ranking] = new[-1].sequence
+        if not found.more:
+            break
+    assert positions == dict.fromkeys(rankings, 5)
+    assert looks == 3

@@ -160,7 +160,7 @@ class Life(RuleBasedStateMachine):
     @rule(ranking=rankings)
     def follow(self, ranking: str) -> None:
         with self.database.reading() as session:
-            events = Rankings(session).events_after(ranking, 0)
+            events = Rankings(session).events_beyond({ranking: 0}, limit=500)
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         moves = [event for event in events if event.type in {"state", "end"}]
         assert [event.data["state"] for event in moves] == self.expected[ranking].states

@@ -1,6 +1,6 @@
 """Queries on API keys."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import or_, select, update
@@ -32,6 +32,14 @@ class Keys:
     def any_valid(self) -> bool:
         """Whether somebody could get in."""
         return self.session.scalar(select(ApiKey.id).where(ApiKey.revoked_at.is_(None)).limit(1)) is not None
+
+    def revoked(self, identifiers: Collection[str]) -> set[str]:
+        """Which of these were revoked."""
+        return set(
+            self.session.scalars(
+                select(ApiKey.id).where(ApiKey.id.in_(list(identifiers)), ApiKey.revoked_at.is_not(None))
+            )
+        )
 
     def named(self, reference: str) -> Sequence[ApiKey]:
         """Keys with this id, prefix or name."""

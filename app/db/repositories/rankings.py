@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -24,6 +24,7 @@ from app.db.tables import (
 
 UNFINISHED_RUNS = (ModelRunState.QUEUED, ModelRunState.EXTRACTING, ModelRunState.SCORING)
 LOOKUP_CHUNK = 300
+EVENTS_CHUNK = 100
 Locked = TypeVar("Locked", Ranking, RankingModel)
 
 
@@ -140,16 +141,40 @@ class Rankings(OwnedRepository[Ranking]):
             self.session.add(RankingEvent(ranking_id=ranking_id, sequence=sequence, type=kind, data=dict(data)))
             self.session.flush()
 
-    def events_after(self, ranking_id: str, sequence: int, *, limit: int = 500) -> list[RankingEvent]:
-        """What happened since the event of that number."""
-        return list(
-            self.session.scalars(
-                select(RankingEvent)
-                .where(RankingEvent.ranking_id == ranking_id, RankingEvent.sequence > sequence)
-                .order_by(RankingEvent.sequence)
-                .limit(limit)
+    def standing(self, ranking_ids: Iterable[str]) -> dict[str, tuple[RankingState, int]]:
+        """Ranking -> its present state, and the number of its last event."""
+        wanted = list(ranking_ids)
+        found: dict[str, tuple[RankingState, int]] = {}
+        for start in range(0, len(wanted), LOOKUP_CHUNK):
+            rows = self.session.execute(
+                select(Ranking.id, Ranking.state, Ranking.event_sequence).where(
+                    Ranking.id.in_(wanted[start : start + LOOKUP_CHUNK])
+                )
             )
-        )
+            found.update({identifier: (state, sequence) for identifier, state, sequence in rows})
+        return found
+
+    def events_beyond(self, positions: Mapping[str, int], *, limit: int) -> list[RankingEvent]:
+        """What happened in each ranking since the event of that number, each ranking's in order; at most ``limit``."""
+        wanted = list(positions.items())
+        found: list[RankingEvent] = []
+        for start in range(0, len(wanted), EVENTS_CHUNK):
+            found += self.session.scalars(
+                select(RankingEvent)
+                .where(
+                    or_(
+                        *(
+                            and_(RankingEvent.ranking_id == ranking_id, RankingEvent.sequence > sequence)
+                            for ranking_id, sequence in wanted[start : start + EVENTS_CHUNK]
+                        )
+                    )
+                )
+                .order_by(RankingEvent.ranking_id, RankingEvent.sequence)
+                .limit(limit - len(found))
+            )
+            if len(found) >= limit:
+                break
+        return found
 
     def scores(self, ranking_id: str) -> list[tuple[RankingScore, Score]]:
         """Every cell of the ranking's table with its score."""

@@ -1,0 +1,136 @@
+"""Reads beside many streams of events: `python benchmarks/events.py [streams] [readers] [seconds] [database URL]`.
+
+Starts an API without a worker and opens the streams over 20 rankings, in one of which an event happens every 100 ms.
+Prints the latency of `GET /v1/rankings/{id}` to the readers, and how late events arrived.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+import httpx2
+
+from app import jobs
+from app.db.migrate import upgrade
+from app.db.repositories.rankings import Rankings
+from app.db.session import Database
+from app.db.tables import Dataset, Ranking, ResourceState, new_id, now
+from app.settings import Settings
+
+PORT = 8765
+RANKINGS = 20
+
+
+def prepare(settings: Settings) -> tuple[Database, list[str]]:
+    database = Database(settings.url)
+    upgrade(database)
+    jobs.upgrade(settings)
+    with database.transaction() as session:
+        dataset = Dataset(name=new_id("d"), spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
+        session.add(dataset)
+        session.flush()
+        request = {"target": "d", "zoo": None, "metrics": [], "priority": "normal"}
+        rows = [Ranking(target_id=dataset.id, request=request, priority=100) for _ in range(RANKINGS)]
+        session.add_all(rows)
+        session.flush()
+        return database, [row.id for row in rows]
+
+
+async def stream(ranking: str, delays: list[float], opened: asyncio.Semaphore) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    writer.write(f"GET /v1/rankings/{ranking}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    status = await reader.readline()
+    assert b" 200 " in status, status
+    opened.release()
+    try:
+        while line := await reader.readline():
+            if line.startswith(b"data: "):
+                at = datetime.fromisoformat(line.decode().split('"at": "')[1].split('"')[0])
+                delays.append((now() - at).total_seconds())
+    finally:
+        writer.close()
+
+
+async def read(rankings: list[str], until: float, latencies: list[float]) -> None:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
+        number = 0
+        while time.monotonic() < until:
+            began = time.perf_counter()
+            answer = await client.get(f"/v1/rankings/{rankings[number % len(rankings)]}")
+            latencies.append(time.perf_counter() - began)
+            assert answer.status_code == 200, answer.text
+            number += 1
+            await asyncio.sleep(0.1)
+
+
+async def happen(database: Database, rankings: list[str], until: float) -> None:
+    def record(ranking: str) -> None:
+        with database.transaction() as session:
+            Rankings(session).record_event(ranking, "model", {"done": 1})
+
+    number = 0
+    while time.monotonic() < until:
+        await asyncio.to_thread(record, rankings[number % len(rankings)])
+        number += 1
+        await asyncio.sleep(0.1)
+
+
+async def measure(database: Database, rankings: list[str], streams: int, readers: int, seconds: float) -> None:
+    delays: list[float] = []
+    latencies: list[float] = []
+    opened = asyncio.Semaphore(0)
+    began = time.monotonic()
+    followers = [
+        asyncio.create_task(stream(rankings[number % len(rankings)], delays, opened)) for number in range(streams)
+    ]
+    for _ in followers:
+        await opened.acquire()
+    print(f"{streams} streams opened in {time.monotonic() - began:.2f} s")
+    until = time.monotonic() + seconds
+    await asyncio.gather(happen(database, rankings, until), *(read(rankings, until, latencies) for _ in range(readers)))
+    for follower in followers:
+        follower.cancel()
+    await asyncio.gather(*followers, return_exceptions=True)
+    latencies.sort()
+    delays.sort()
+    print(f"{len(latencies)} reads by {readers} readers, one each 100 ms after the last:")
+    for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
+        print(f"  {name} {latencies[int(len(latencies) * share)] * 1000:.0f} ms")
+    if delays:
+        print(f"{len(delays)} events received, half within {statistics.median(delays) * 1000:.0f} ms")
+
+
+def main() -> None:
+    given = sys.argv[1:]
+    streams, readers = (int(given[i]) if len(given) > i else default for i, default in ((0, 500), (1, 16)))
+    seconds = float(given[2]) if len(given) > 2 else 15
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), port=PORT, **({"database_url": given[3]} if len(given) > 3 else {}))
+        database, rankings = prepare(settings)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve", "--no-worker"],
+            env=os.environ | settings.environment() | {"FORERANK_LOG_LEVEL": "warning"},
+        )
+        try:
+            while True:
+                try:
+                    httpx2.get(f"http://127.0.0.1:{PORT}/livez", timeout=5)
+                    break
+                except httpx2.HTTPError:
+                    assert process.poll() is None
+                    time.sleep(0.1)
+            asyncio.run(measure(database, rankings, streams, readers, seconds))
+        finally:
+            process.terminate()
+            process.wait()
+            database.close()
+
+
+if __name__ == "__main__":
+    main()
