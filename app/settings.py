@@ -45,6 +45,7 @@ class Settings(BaseSettings):
         4000, gt=0, description="Of one process that scores what is sent, beyond its libraries."
     )
     scores_processes: int = Field(1, ge=1, description="Processes that score what is sent to /v1/scores.")
+    scores_waiting_limit: int = Field(100, ge=1, description="Requests that wait for such a process; more: 503.")
     scores_limit_seconds: float = Field(60, gt=0, description="All metrics of one request to /v1/scores.")
     events_stream_limit: int = Field(750, ge=1, description="Streams of events open at once in one API process.")
     events_polling_seconds: float = Field(0.5, gt=0, description="How often each API process looks for new events.")

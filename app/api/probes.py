@@ -21,8 +21,9 @@ class Alive(BaseModel):
 
 
 @router.get("/livez")
-def livez() -> Alive:
+async def livez() -> Alive:
     """Whether the process answers; restart it if not. Looks at nothing else."""
+    # A coroutine: threads may all be taken by requests that wait.
     return Alive(status="alive")
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import ScorersDep, SubmitterDep
+from app.api.disconnect import unless_gone
 from app.api.forms import receive_form, replay_form, upload_counter
 from app.api.problems import problem_responses
 from app.api.route import Route
@@ -69,7 +69,8 @@ async def compute_scores(
     if file is None:
         detail = "send a safetensors or npz file as the part `evidence`, with a file name"
         raise Invalid(detail, errors=[{"pointer": "/evidence", "detail": detail}])
-    return await run_in_threadpool(scorers.compute, file.path, _metrics(form.texts.get("metrics")))
+    metrics = _metrics(form.texts.get("metrics"))
+    return await unless_gone(request, scorers.compute(caller.owner, file.path, metrics))
 
 
 def _metrics(text: str | None) -> list[str | MetricChoice]:

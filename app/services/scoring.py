@@ -1,113 +1,96 @@
 """Scores of arrays that a client sends, computed in processes that can be lost."""
 
-import json
-import os
-import queue
-import select
-import subprocess
-import sys
+import asyncio
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from app.errors import Invalid, TooLarge, Unavailable, failure
+from app.errors import ForerankError, Invalid, TooLarge, Unavailable
+from app.processes.errors import Problem, ProcessDied, Stopping, TimeLimitExceeded
+from app.processes.parent import ChildProcess
 from app.schemas.rankings import MetricChoice
 from app.schemas.scores import ScoresAnswer
+from app.scoring.commands import ARRAY_SCORER, ArraysRefused
 from app.services.rankings import chosen_metrics
-from app.settings import SLEEPING_THREADS, Settings
+from app.services.turns import Turns
+from app.settings import Settings
 
-MEGABYTE = 1_000_000
 QUEUE_SECONDS = 30
 
 log = structlog.stdlib.get_logger("forerank.scoring")
 
 
 class Scorers:
-    """At most ``FORERANK_SCORES_PROCESSES`` processes, started when needed and replaced when lost."""
+    """At most ``FORERANK_SCORES_PROCESSES`` processes, started when needed and replaced when lost.
+
+    Whoever waits for one of them takes no thread.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        count = settings.scores_processes
         self._settings = settings
-        self._slots: queue.Queue[subprocess.Popen[str] | None] = queue.Queue()
-        for _ in range(settings.scores_processes):
-            self._slots.put(None)
+        self._processes = [ChildProcess(settings, ARRAY_SCORER) for _ in range(count)]
+        self._free = list(self._processes)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="scores")
+        self._turns = Turns(count, waiting_limit=settings.scores_waiting_limit, limit_seconds=QUEUE_SECONDS)
 
-    def compute(self, path: Path, metrics: Sequence[str | MetricChoice]) -> ScoresAnswer:
-        """The scores of the arrays in a file.
+    async def compute(self, owner: str, path: Path, metrics: Sequence[str | MetricChoice]) -> ScoresAnswer:
+        """The scores of the arrays in a file. Cancelled, it ends the computation at once.
 
         Raises:
             Invalid: a metric or the file is wrong; the detail says how.
             TooLarge: the computation took longer, or more memory, than one request may.
             Unavailable: all processes are busy.
         """
-        request = {
-            "path": str(path),
-            "metrics": chosen_metrics(metrics),
-            "limit_bytes": int(self._settings.scores_limit_megabytes * MEGABYTE),
-        }
+        payload = {"path": str(path), "metrics": chosen_metrics(metrics)}
+        await self._turns.take(owner)
+        process, stop = self._free.pop(), threading.Event()
+        call = partial(process.call, "score", payload, should_stop=stop.is_set)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+        def end(work: "asyncio.Future[Any]") -> None:
+            work.cancelled() or work.exception()  # seen, should nobody wait for it any more
+            self._free.append(process)
+            self._turns.give_back()
+
+        work.add_done_callback(end)
         try:
-            process = self._slots.get(timeout=QUEUE_SECONDS)
-        except queue.Empty:
-            raise Unavailable("all scoring processes are busy; try again soon", headers={"Retry-After": "10"}) from None
-        try:
-            if process is None or process.poll() is not None:
-                process = self._start()
-            answer = self._ask(process, request)
-        except BaseException:
-            if process is not None:
-                _end(process)
-            process = None
+            answer = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            stop.set()
             raise
-        finally:
-            self._slots.put(process)
-        if (refused := answer.get("refused")) is not None:
-            raise Invalid(refused, errors=[{"pointer": "/evidence", "detail": refused}])
-        for score in answer["scores"]:
-            reason = score.pop("cannot_be_computed")
-            score["problem"] = None if reason is None else failure("metric-problem", f"cannot be computed: {reason}")
+        except Stopping as error:
+            raise Unavailable("the server stops", headers={"Retry-After": "10"}) from error
+        except Problem as problem:
+            raise _translated(problem, self._settings) from problem
         return ScoresAnswer.model_validate(answer)
 
-    def _start(self) -> subprocess.Popen[str]:
-        threads = str(self._settings.threads or os.cpu_count() or 1)
-        return subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "app.scorer", str(self._settings.scores_memory_megabytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=SLEEPING_THREADS | os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
-            text=True,
-        )
-
-    def _ask(self, process: subprocess.Popen[str], request: dict[str, Any]) -> dict[str, Any]:
-        assert process.stdin is not None  # noqa: S101 - it was started with pipes
-        assert process.stdout is not None  # noqa: S101
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        limit = self._settings.scores_limit_seconds
-        readable, _, _ = select.select([process.stdout], [], [], limit)
-        if not readable:
-            raise TooLarge(f"the metrics took over {limit:g} s, the limit; send fewer samples or fewer metrics")
-        line = process.stdout.readline()
-        if not line:
-            log.warning("a scoring process died", code=process.wait())
-            raise TooLarge("computing the metrics took more memory than one request may have; send fewer samples")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
     def close(self) -> None:
-        """End all processes that do not work at this moment; the others end with this process."""
-        while True:
-            try:
-                process = self._slots.get_nowait()
-            except queue.Empty:
-                return
-            if process is not None:
-                _end(process)
+        """End the processes and what they compute."""
+        for process in self._processes:
+            process.close()
+        self._threads.shutdown(wait=False)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+def _translated(problem: Problem, settings: Settings) -> ForerankError:
+    match problem.code:
+        case ArraysRefused.code:
+            return Invalid.at("/evidence", problem.detail)
+        case TimeLimitExceeded.code:
+            limit = settings.scores_limit_seconds
+            return TooLarge(f"the metrics took over {limit:g} s, the limit; send fewer samples or fewer metrics")
+        case ProcessDied.code:
+            log.warning("a scoring process died", reason=problem.detail)
+            # Libraries of linear algebra end their process when an allocation fails.
+            return TooLarge(
+                "the process that computed the metrics was lost, most likely because they took more memory than one "
+                f"request may ({settings.scores_memory_megabytes:g} MB); send fewer samples"
+            )
+        case _:
+            log.error("scoring failed", code=problem.code, reason=problem.detail)
+            return ForerankError("the metrics were not computed; the operator's log has the reason")

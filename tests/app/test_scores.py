@@ -1,13 +1,17 @@
 """Arrays that clients send: scored as the estimators score them, and refused when they are not what they claim."""
 
+import asyncio
 import io
 import json
+import os
 import pickle
+import signal
 import struct
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,10 @@ from starlette.testclient import TestClient
 
 import estimators
 from app.errors import TooLarge
+from app.scoring.metric import compute_metric
 from app.services.scoring import Scorers
 from app.settings import Settings
+from estimators.catalog import Evidence
 from tests.app.test_frame import problem
 from tests.conftest import NewDatabase, local_client
 
@@ -120,6 +126,11 @@ def _with_nan(value: float) -> Any:
     return features
 
 
+def damaged(archive: bytes) -> bytes:
+    """The same archive with other bytes in the middle of its first member."""
+    return archive[:200] + bytes(50) + archive[250:]
+
+
 REFUSED: dict[str, tuple[bytes, str]] = {
     "NaN": (npz(features=_with_nan(np.nan), labels=LABELS), "row 7"),
     "Inf": (npz(features=_with_nan(np.inf), labels=LABELS), "row 7"),
@@ -132,6 +143,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "probabilities": (npz(labels=LABELS, source_probabilities=PROBABILITIES * 2), "source_probabilities"),
     "negative probabilities": (npz(labels=LABELS, source_probabilities=-PROBABILITIES), "source_probabilities"),
     "unknown array": (npz(features=FEATURES, labels=LABELS, weights=LABELS), "weights"),
+    "a single target": (npz(features=FEATURES, targets=np.float64(1)), "targets is a single value"),
+    "a single label": (npz(features=FEATURES, labels=np.int64(1)), "labels is a single value"),
+    "damaged compression": (damaged(npz(compress=True, **ARRAYS)), "sound"),
     "nothing": (b"", "sound"),
     "text": (b"hello, this is no array", "sound"),
     "pickle": (pickle.dumps({"features": [1]}), "sound"),
@@ -158,17 +172,22 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 }
 
 
-def npy_that_claims(shape: tuple[int, ...], *, content: bytes) -> bytes:
-    """An npz whose array claims a shape that its content does not have."""
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("features.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content)
-        archive.writestr("labels.npy", b"")
+def npy_that_claims(
+    shape: tuple[int, ...], *, content: bytes, name: str = "features", kind: str = "<f8", **others: Any
+) -> bytes:
+    """An npz with an array whose header is ours to write, beside others."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    sink = io.BytesIO(npz(**others))
+    with zipfile.ZipFile(sink, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content)
     return sink.getvalue()
 
 
 REFUSED |= {
+    "strings without a character": (
+        npy_that_claims((60,), content=b"", name="labels", kind="<U0", features=FEATURES),
+        "labels holds strings without a character",
+    ),
     "npy with a lying header": (npy_that_claims((10**6, 10**5), content=bytes(80)), "speaks of"),
     "npy of a negative shape": (npy_that_claims((-5, -2), content=bytes(80)), "shape"),
     "npy with more than it says": (npy_that_claims((2, 2), content=bytes(80)), "speaks of"),
@@ -226,50 +245,88 @@ def test_retry_gets_the_first_answer(client: TestClient) -> None:
 @pytest.fixture
 def evidence(tmp_path: Path) -> Path:
     """A file of sound arrays that take seconds to score."""
-    labels = np.arange(4000) % 2
-    np.savez(tmp_path / "large.npz", features=random.normal(size=(4000, 400)), labels=labels)
+    labels = np.arange(6000) % 2
+    np.savez(tmp_path / "large.npz", features=random.normal(size=(6000, 500)), labels=labels)
     return tmp_path / "large.npz"
 
 
-def test_computation_over_the_time_limit_ends_and_the_next_one_works(evidence: Path, tmp_path: Path) -> None:
-    scorers = Scorers(Settings(scores_limit_seconds=1.5, threads=1))
-    small = tmp_path / "small.npz"
-    small.write_bytes(npz(**ARRAYS))
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A file of sound arrays that take no time."""
+    (tmp_path / "small.npz").write_bytes(npz(**ARRAYS))
+    return tmp_path / "small.npz"
+
+
+@contextmanager
+def scoring(**settings: Any) -> Iterator[Scorers]:
+    scorers = Scorers(Settings(**settings))
     try:
-        scorers.compute(small, ["logme"])
-        began = time.monotonic()
-        with pytest.raises(TooLarge, match=r"1\.5 s"):
-            scorers.compute(evidence, list(estimators.METRICS))
-        assert time.monotonic() - began < 5
-        with pytest.raises(TooLarge):
-            # Its process was killed: the next one has to import everything first.
-            Scorers(Settings(scores_limit_seconds=0.001)).compute(small, ["logme"])
-        scorers._settings = Settings(scores_limit_seconds=30)
-        assert scorers.compute(small, ["logme"]).samples == 60
+        yield scorers
     finally:
         scorers.close()
+
+
+def test_computation_over_the_time_limit_ends_and_the_next_one_works(evidence: Path, small: Path) -> None:
+    with scoring(scores_limit_seconds=6, threads=1) as scorers:
+        asyncio.run(scorers.compute("a", small, ["logme"]))
+        began = time.monotonic()
+        with pytest.raises(TooLarge, match="over 6 s, the limit"):
+            asyncio.run(scorers.compute("a", evidence, list(estimators.METRICS)))
+        assert time.monotonic() - began < 10
+        assert asyncio.run(scorers.compute("a", small, ["logme"])).samples == 60
 
 
 def test_computation_over_the_memory_limit_is_refused(evidence: Path) -> None:
-    scorers = Scorers(Settings(scores_memory_megabytes=260, threads=1))
-    try:
-        (score,) = scorers.compute(evidence, ["parc"]).scores
+    with scoring(scores_memory_megabytes=100, threads=1) as scorers:
+        (score,) = asyncio.run(scorers.compute("a", evidence, ["parc"])).scores
         assert score.problem is not None
         assert "memory" in score.problem.detail
-    finally:
-        scorers.close()
 
 
-def test_two_at_a_time_wait_for_one_another(tmp_path: Path) -> None:
-    small = tmp_path / "small.npz"
-    small.write_bytes(npz(**ARRAYS))
-    scorers = Scorers(Settings(scores_processes=1))
-    answers = []
-    threads = [threading.Thread(target=lambda: answers.append(scorers.compute(small, ["tmi"]))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    scorers.close()
-    assert len({answer.scores[0].value for answer in answers}) == 1
-    assert len(answers) == 4
+def test_a_process_that_dies_is_no_fault_of_the_next_request(evidence: Path, small: Path) -> None:
+    async def kill() -> None:
+        work = asyncio.ensure_future(scorers.compute("a", evidence, list(estimators.METRICS)))
+        while (process := scorers._processes[0].process_id) is None:
+            await asyncio.sleep(0.01)
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(TooLarge, match="most likely because they took more memory"):
+            await work
+
+    with scoring() as scorers:
+        asyncio.run(kill())
+        assert asyncio.run(scorers.compute("a", small, ["logme"])).samples == 60
+
+
+def test_requests_wait_for_one_another(small: Path) -> None:
+    async def four() -> list[Any]:
+        return await asyncio.gather(*(scorers.compute("a", small, ["tmi"]) for _ in range(4)))
+
+    with scoring(scores_processes=1) as scorers:
+        assert len({answer.scores[0].value for answer in asyncio.run(four())}) == 1
+
+
+def test_cancelled_scorings_make_room_at_once(evidence: Path, small: Path) -> None:
+    async def cancel_five() -> float:
+        slow = [asyncio.ensure_future(scorers.compute("a", evidence, list(estimators.METRICS))) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        for task in slow:
+            task.cancel()
+        began = time.monotonic()
+        await scorers.compute("a", small, ["logme"])
+        return time.monotonic() - began
+
+    with scoring(threads=1) as scorers:
+        asyncio.run(scorers.compute("a", small, ["logme"]))
+        # The process that computed was killed; this is the start of another.
+        assert asyncio.run(cancel_five()) < 10
+
+
+def test_unexpected_exception_of_a_metric_is_a_problem_of_that_metric_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> Any:
+        raise IndexError("a fault of ours")
+
+    broken = replace(estimators.METRICS["tmi"], function=fail)
+    monkeypatch.setattr("app.scoring.metric.METRICS", {**estimators.METRICS, "tmi": broken})
+    result = compute_metric("tmi", Evidence(features=FEATURES, labels=LABELS), {})
+    assert result["value"] is None
+    assert result["problem"]["type"] == "urn:forerank:problem:internal-error"

@@ -1,28 +1,18 @@
-"""A process that scores the arrays that a stranger sent: `python -m app.scorer`.
+"""Arrays that a stranger sent, read without believing what their headers say."""
 
-It reads one JSON request a line from standard input and writes one JSON answer a line to standard output. Whatever the
-arrays do to it, the API lives on: it has a limit of memory, and its parent ends it when it takes too long.
-"""
-
-import json
 import math
-import os
-import queue
-import resource
-import sys
-import threading
-import time
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from app.plain import plain
 from estimators.arrays.validation import check_features, check_labels, check_probabilities
-from estimators.catalog import METRICS, Evidence
-from estimators.score import CannotBeComputed, InvalidEvidence
+from estimators.catalog import Evidence
+from estimators.score import InvalidEvidence
 
 NAMES = ("features", "labels", "source_probabilities", "reference_features", "targets")
 MEMBERS = len(NAMES)
@@ -31,6 +21,11 @@ NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.forma
 WIDEST = 1_000_000
 TALLEST = 10_000_000
 LONGEST_LABEL = 4 * 200
+# What the two formats' readers raise on files that are damaged or made to look like one.
+UNSOUND = (
+    zipfile.BadZipFile, zlib.error, struct.error, SafetensorError, EOFError, OSError, SyntaxError, TypeError,
+    OverflowError, UnicodeDecodeError, RecursionError, NotImplementedError,
+)  # fmt: skip
 
 
 class Refused(ValueError):
@@ -47,7 +42,7 @@ def read_arrays(path: Path, *, limit_bytes: int) -> dict[str, np.ndarray[Any, An
         start = file.read(4)
     try:
         arrays = _npz(path, limit_bytes) if start == b"PK\x03\x04" else _safetensors(path, limit_bytes)
-    except (zipfile.BadZipFile, SafetensorError, EOFError, OSError, SyntaxError, TypeError, OverflowError) as error:
+    except UNSOUND as error:
         raise Refused(f"the file is not a sound safetensors or npz file: {error}") from error
     if not arrays:
         raise Refused(f"the file holds no arrays; name them {', '.join(NAMES)}")
@@ -120,6 +115,10 @@ def _check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
     if dtype.kind not in NUMBERS and not (name == "labels" and dtype.kind == "U" and dtype.itemsize <= LONGEST_LABEL):
         kinds = "numbers or strings of at most 200 characters" if name == "labels" else "real numbers"
         raise Refused(f"{name} is of type {dtype}; it must hold {kinds}")
+    if dtype.itemsize == 0:
+        raise Refused(f"{name} holds strings without a character ({dtype}); each sample needs a label")
+    if not shape:
+        raise Refused(f"{name} is a single value; it must hold one for each sample")
     if len(shape) > 2 or any(not 0 <= length <= limit for length, limit in zip(shape, (TALLEST, WIDEST), strict=False)):
         raise Refused(f"{name} has shape {shape}; at most {TALLEST} rows of {WIDEST} columns are taken")
 
@@ -144,63 +143,3 @@ def make_evidence(arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[Evidence, in
     if len(set(lengths.values())) > 1:
         raise InvalidEvidence(f"the arrays differ in length: {', '.join(f'{n} {v}' for n, v in lengths.items())}")
     return Evidence(**checked), next(iter(lengths.values()))
-
-
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The scores that a request asks for, or why its file is refused."""
-    try:
-        arrays = read_arrays(Path(request["path"]), limit_bytes=request["limit_bytes"])
-        evidence, samples = make_evidence(arrays)
-    except (Refused, InvalidEvidence) as error:
-        return {"refused": str(error)}
-    except MemoryError:
-        return {"refused": "the arrays need more memory than one request may have; send fewer samples"}
-    return {
-        "samples": samples,
-        "arrays": {name: list(array.shape) for name, array in arrays.items()},
-        "scores": [_score(evidence, metric["name"], metric["parameters"]) for metric in request["metrics"]],
-    }
-
-
-def _score(evidence: Evidence, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    started = time.perf_counter()
-    result: dict[str, Any] = {"metric": name, "parameters": parameters, "value": None, "warnings": [], "details": {}}
-    problem = None
-    try:
-        score = METRICS[name].compute(evidence, **parameters)
-        if math.isfinite(score.value):
-            result |= {
-                "value": float(score.value),
-                "warnings": list(score.warnings),
-                "details": plain(score.details),
-            }
-        else:
-            problem = f"its value is {score.value}"
-    except (CannotBeComputed, InvalidEvidence, ValueError, np.linalg.LinAlgError) as error:
-        problem = str(error)
-    except MemoryError:
-        problem = "it needs more memory than one request may have; send fewer samples"
-    return result | {"cannot_be_computed": problem, "seconds": round(time.perf_counter() - started, 6)}
-
-
-def main() -> None:
-    """Answer until standard input ends; then end at once, in the middle of a computation too."""
-    # What libraries print must not come between answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    limit = int(float(sys.argv[1]) * 1e6)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    requests: queue.Queue[str] = queue.Queue()
-
-    def read() -> None:
-        for line in sys.stdin:
-            requests.put(line)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        print(json.dumps(answer(json.loads(requests.get()))), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

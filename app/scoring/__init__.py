@@ -1,0 +1,1 @@
+"""Metrics of arrays, in one way for rankings and for what clients send."""
