@@ -26,6 +26,7 @@ from workers.errors import FineTuningFailed, Stopped
 FROZEN_BATCH = 64
 # Networks without batch normalisation, transformers for the most part, take smaller steps.
 BODY_RATE, BODY_RATE_WITHOUT_BATCH_NORM = 5e-4, 1e-4
+STEPS_AN_EPOCH, BATCH_SIZES = 25, (8, 32)
 # Steps before a speed is believed: the first ones also choose kernels and allocate.
 STEPS_BEFORE_ESTIMATE = 3
 
@@ -38,7 +39,8 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a step.
+        batch_size: images a step; None takes as many as leave ``STEPS_AN_EPOCH``, within ``BATCH_SIZES``. Few images in
+            large batches make so few steps that a network is still worse than its probe when the rates have fallen.
         body_rate: peak learning rate of the pre-trained weights; None chooses by the kind of network.
         head_rate: of the classifier.
         warm_up_epochs: the rates rise linearly for so long, then fall to zero on a cosine.
@@ -48,7 +50,7 @@ class Recipe:
     """
 
     epochs: int = 3
-    batch_size: int = 32
+    batch_size: int | None = None
     body_rate: float | None = None
     head_rate: float = 2e-3
     warm_up_epochs: float = 0.5
@@ -201,7 +203,7 @@ class FineTuner:
         progress: Progress,
         should_stop: Callable[[], bool],
     ) -> int:
-        batch_size = min(recipe.batch_size, train.size)
+        batch_size = min(recipe.batch_size or default_batch_size(train.size), train.size)
         steps_an_epoch = math.ceil(train.size / batch_size)
         total = recipe.epochs * steps_an_epoch
         optimizer = torch.optim.AdamW(_groups(network, recipe, body_rate), fused=True)
@@ -312,6 +314,12 @@ def default_body_rate(body: nn.Module) -> float:
     """The peak learning rate of the pre-trained weights."""
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in body.modules())
     return BODY_RATE if normalised else BODY_RATE_WITHOUT_BATCH_NORM
+
+
+def default_batch_size(count: int) -> int:
+    """Images a step, for so many images an epoch."""
+    smallest, largest = BATCH_SIZES
+    return min(max(count // STEPS_AN_EPOCH, smallest), largest)
 
 
 def rate_factor(step: int, total: int, warm_up: float) -> float:
