@@ -1,5 +1,6 @@
-"""Who asks, and what they may see."""
+"""Whose request it is, and what they may see."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SCOPES = ("read", "submit", "admin")
@@ -16,6 +17,14 @@ class Caller:
     def is_admin(self) -> bool:
         """Whether the caller sees everybody's things."""
         return "admin" in self.scopes
+
+    def name(self, things: Iterable[tuple[str, str]]) -> str:
+        """Things, given with their owners, for a message: the caller's by name, those of other keys by number alone."""
+        all_things = list(things)
+        shown = [name for name, owner in all_things if owner == self.owner or self.is_admin]
+        if hidden := len(all_things) - len(shown):
+            shown.append(f"{hidden} of other keys")
+        return ", ".join(shown)
 
 
 LOCAL_CALLER = Caller("local", frozenset(SCOPES))

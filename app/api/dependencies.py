@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.caller import LOCAL_CALLER, Caller
 from app.db.session import Database
-from app.errors import Forbidden, Unauthenticated
+from app.errors import BadRequest, Forbidden, Unauthenticated
 from app.jobs import Jobs
 from app.services.feed import Feed
 from app.services.keys import CHALLENGE, authenticate
@@ -104,11 +104,19 @@ def _refuse_strangers(request: Request, settings: Settings) -> None:
     if request.client is not None and not _is_loopback(request.client.host):
         raise Unauthenticated("from another machine, send an API key in the header X-API-Key", headers=CHALLENGE)
     # A page of the web can make a browser ask this server, under a name that it made to resolve to loopback.
-    if not _is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or ""):
+    if not _is_loopback(_host_name("Host", f"//{request.headers.get('host', '')}")):
         raise Unauthenticated("without an API key, ask for 127.0.0.1 or localhost", headers=CHALLENGE)
     origin = request.headers.get("origin")
-    if origin is not None and not _is_loopback(urlsplit(origin).hostname or ""):
+    if origin is not None and not _is_loopback(_host_name("Origin", origin)):
         raise Unauthenticated("a page of another site may not ask without an API key", headers=CHALLENGE)
+
+
+def _host_name(header: str, url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError as error:
+        detail = f"the header {header} is not well-formed"
+        raise BadRequest(detail, errors=[{"pointer": f"/header/{header}", "detail": detail}]) from error
 
 
 def _is_loopback(host: str) -> bool:

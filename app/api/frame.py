@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import answer
 from app.api.telemetry import Telemetry
-from app.errors import ForerankError
+from app.errors import BadRequest, ForerankError
 from app.settings import Settings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -58,7 +59,10 @@ class Frame:
 
         bounded = bound_body(receive, headers, limit=self._limit(scope, headers), settings=self.settings)
         try:
+            _check_host(headers)
             await self.app(scope, bounded, send_framed)
+        except BadRequest as error:
+            await answer(error.status, error.problem(), request_id=request_id)(scope, receive, send_framed)
         except ClientDisconnect:
             log.info("the client went away", method=scope["method"], path=scope["path"])
         except Exception:
@@ -83,6 +87,15 @@ class Frame:
         if scope["path"] == "/v1/scores":
             return self.settings.scores_limit_megabytes * MEGABYTE
         return self.settings.body_limit_megabytes * MEGABYTE
+
+
+def _check_host(headers: Headers) -> None:
+    """Every later look at the request's URL takes this header for sound."""
+    try:
+        urlsplit(f"//{headers.get('host', '')}").port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        detail = "the header Host is not well-formed"
+        raise BadRequest(detail, errors=[{"pointer": "/header/Host", "detail": detail}]) from error
 
 
 def bound_body(receive: Receive, headers: Headers, *, limit: float, settings: Settings) -> Receive:

@@ -1,5 +1,6 @@
 """Models, zoos, and the catalog of what timm can build."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
@@ -118,11 +119,16 @@ def list_catalog(
     return page_of(rows, limit, CatalogEntry.model_validate, key=lambda row: row.name)
 
 
-def zoo_answer(session: ReadSessionDep, zoo: Zoo) -> ZooAnswer:
-    """A zoo whose members are loaded, as users see it."""
-    rows = Models(session).get_many(member.model_id for member in zoo.members)
-    columns = {name: getattr(zoo, name) for name in ("id", "name", "owner", "shared", "created_at")}
-    return ZooAnswer(**columns, models=[ZooMember.model_validate(rows[member.model_id]) for member in zoo.members])
+def zoo_answers(session: ReadSessionDep, caller: ReaderDep, zoos: Sequence[Zoo]) -> dict[str, ZooAnswer]:
+    """Zoos whose members are loaded, by id, as this caller sees them."""
+    members = models.members(session, caller, zoos)
+    return {
+        zoo.id: ZooAnswer(
+            **{name: getattr(zoo, name) for name in ("id", "name", "owner", "shared", "created_at")},
+            models=[ZooMember.model_validate(row) for row in members[zoo.id]],
+        )
+        for zoo in zoos
+    }
 
 
 @router.post("/zoos", status_code=status.HTTP_201_CREATED, responses=problem_responses(409), tags=["zoos"])
@@ -130,7 +136,7 @@ def create_zoo(body: ZooCreate, response: Response, session: SessionDep, caller:
     """Name a set of registered models, so that rankings can ask for all of them."""
     zoo = models.create_zoo(session, caller, body)
     response.headers["Location"] = f"/v1/zoos/{zoo.id}"
-    return zoo_answer(session, zoo)
+    return zoo_answers(session, caller, [zoo])[zoo.id]
 
 
 @router.get("/zoos", tags=["zoos"])
@@ -149,13 +155,15 @@ def list_zoos(
         caller, limit=limit, before=cursor, owner=owner, created_after=created_after, created_before=created_before
     )
     zoos.load_members(rows)
-    return page_of(rows, limit, lambda zoo: zoo_answer(session, zoo))
+    shown = zoo_answers(session, caller, rows)
+    return page_of(rows, limit, lambda zoo: shown[zoo.id])
 
 
 @router.get("/zoos/{zoo}", responses=problem_responses(404), tags=["zoos"])
 def get_zoo(zoo: ZooPath, session: ReadSessionDep, caller: ReaderDep) -> ZooAnswer:
-    """One zoo, by id or name, with its models."""
-    return zoo_answer(session, models.get_zoo(session, caller, zoo))
+    """One zoo, by id or name, with those of its models that are yours or shared."""
+    row = models.get_zoo(session, caller, zoo)
+    return zoo_answers(session, caller, [row])[row.id]
 
 
 @router.delete(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Query
@@ -29,9 +30,17 @@ def _not_a_number(value: Any) -> Any:
     return value
 
 
+def _in_utc(moment: datetime | None) -> datetime | None:
+    try:
+        return None if moment is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must lie in the years 1 to 9999, in UTC") from error
+
+
 TimeQuery = Annotated[
     AwareDatetime | None,
     BeforeValidator(_not_a_number),
+    AfterValidator(_in_utc),
     Query(description="A moment with its zone, as in 2026-01-31T12:00:00Z."),
 ]
 

@@ -9,12 +9,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
+from app.api.strict_json import pointer_part
 from app.errors import Conflict, ForerankError, Invalid, Unavailable, problem_type
 
 MEDIA_TYPE = "application/problem+json"
+# A request may be wrong in thousands of places; an answer names so many, and `error_count` says how many there are.
+MOST_ERRORS = 20
+LONGEST_DETAIL = 4000
 
 log = structlog.stdlib.get_logger("forerank.api")
 
@@ -38,7 +42,10 @@ class ProblemDocument(BaseModel):
     title: str = Field(description="The kind of problem, for people.")
     status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(description="What went wrong this time, and how to mend it.")
-    errors: list[FieldProblem] | None = Field(None, description="The places in the request that are wrong.")
+    errors: list[FieldProblem] | None = Field(
+        None, max_length=MOST_ERRORS, description="The places in the request that are wrong."
+    )
+    error_count: int | None = Field(None, description="How many there are, when `errors` lists only the first of them.")
     request_id: str | None = Field(None, description="Name it when you ask the operator.")
 
 
@@ -63,6 +70,10 @@ def answer(
 ) -> JSONResponse:
     """The response that carries a problem document."""
     content = dict(document)
+    errors = content.get("errors", ())
+    if len(errors) > MOST_ERRORS:
+        content |= {"errors": errors[:MOST_ERRORS], "error_count": len(errors)}
+    content["detail"] = content["detail"][:LONGEST_DETAIL]
     if request_id is not None:
         content["request_id"] = request_id
     return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
@@ -74,6 +85,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(IntegrityError, _raced)
+    app.add_exception_handler(DataError, _refused_value)
     app.add_exception_handler(OperationalError, _database_away)
 
 
@@ -90,6 +102,12 @@ async def _raced(request: Request, error: Exception) -> JSONResponse:
     # The rules look before they write; what the constraints still find was written in between by another request.
     log.warning("a constraint refused a write", exc_info=error)
     return await _forerank(request, Conflict("another request changed the same thing at this moment; send it again"))
+
+
+async def _refused_value(request: Request, error: Exception) -> JSONResponse:
+    # The schemas know the bounds of every column; what the database still refuses is a bound that they forgot.
+    log.error("the database refused a value", exc_info=error)
+    return await _forerank(request, Invalid("a value is longer or larger than what can be stored"))
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
@@ -110,16 +128,16 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
         return answer(415, document, request_id=_request_id(request))
     places = [
         {"pointer": _pointer(entry["loc"]), "detail": str(entry["msg"]).removeprefix("Value error, ")}
-        for entry in errors
+        for entry in errors[:MOST_ERRORS]
     ]
     first = places[0]
-    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     problem = Invalid(f"{first['pointer'] or 'the body'}: {first['detail']}{more}", errors=places).problem()
     return answer(422, problem, request_id=_request_id(request))
 
 
 def _pointer(location: Sequence[Any]) -> str:
-    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location]
+    parts = [pointer_part(part) for part in location]
     if parts and parts[0] == "body":
         parts = parts[1:]
     return "".join(f"/{part}" for part in parts)
@@ -128,7 +146,7 @@ def _pointer(location: Sequence[Any]) -> str:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
     details = {
-        404: f"there is no {request.url.path}; /docs lists what there is",
+        404: f"there is no {request.scope['path']}; /docs lists what there is",
         405: f"{request.method} is not possible here; the header Allow says what is",
     }
     headers = dict(error.headers or {})

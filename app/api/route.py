@@ -4,81 +4,40 @@ Before a byte of the body is read: who asks, and whether that is too often. Then
 an Idempotency-Key is answered once.
 """
 
-import json
 import re
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
+from app.api import strict_json
 from app.api.dependencies import identify
 from app.errors import BadRequest, Invalid
 from app.services.quotas import Quotas
 from app.services.retries import Attempt, Retries, StoredAnswer
 
-DEEPEST_JSON = 32
+LONG_BODY = 64_000
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_HEADERS = ("content-type", "location", "retry-after", "etag")
 
 
 class StrictRequest(Request):
-    """Reads JSON as the standard defines it: no NaN, no infinity; and no deeper than anything we ask for."""
+    """Reads JSON strictly; what is long is read on another thread, for requests wait for the event loop."""
 
     async def json(self) -> Any:
-        """The body.
-
-        Raises:
-            HTTPException: 400; FastAPI would hide any other exception's reason.
-        """
+        """The body; see `strict_json.read`."""
         if not hasattr(self, "_json"):
             body = await self.body()
-            try:
-                self._json = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
-                _check(self._json, 0)
-            except (ValueError, RecursionError) as error:
-                reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-                raise HTTPException(400, f"the body is not JSON that can be read: {reason}") from error
+            if len(body) > LONG_BODY:
+                self._json = await run_in_threadpool(strict_json.read, body)
+            else:
+                self._json = strict_json.read(body)
         return self._json
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is too large a number")
-    return number
-
-
-def _check(value: Any, depth: int) -> None:
-    if depth > DEEPEST_JSON:
-        raise ValueError(f"it is nested more than {DEEPEST_JSON} deep")
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, dict):
-        for name, member in value.items():
-            _check_text(name)
-            _check(member, depth + 1)
-    elif isinstance(value, list):
-        for member in value:
-            _check(member, depth + 1)
-
-
-def _check_text(text: str) -> None:
-    # PostgreSQL stores neither of the two.
-    if "\0" in text:
-        raise ValueError("a string holds a null character")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("a string holds half of a surrogate pair") from error
 
 
 class Route(APIRoute):
@@ -96,6 +55,9 @@ class Route(APIRoute):
                 quotas: Quotas = request.app.state.quotas
                 quotas.count_request(caller.owner, submits=submits)
             strict = StrictRequest(request.scope, request.receive)
+            if self.body_field is not None and _is_json(request):
+                # Before FastAPI reads it, which would hide the reason of a refusal.
+                await self._validate_early(strict)
             key = request.headers.get("idempotency-key")
             if key is None or not submits:
                 return await handle(strict)
@@ -107,9 +69,23 @@ class Route(APIRoute):
 
         return handler
 
+    async def _validate_early(self, request: StrictRequest) -> None:
+        """Read the body; find the errors of a long one on another thread."""
+        value = await request.json()
+        if self.body_field is None or len(await request.body()) <= LONG_BODY:
+            return
+        _, errors = await run_in_threadpool(self.body_field.validate, value, {}, loc=("body",))
+        if errors:
+            raise RequestValidationError(errors if isinstance(errors, list) else [errors])
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
 
 def _check_target(request: Request) -> None:
-    if "\0" in request.url.path or b"%00" in request.scope["query_string"]:
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
         raise BadRequest("the address holds a null character")
 
 
@@ -142,7 +118,7 @@ async def _answer_once(
 def request_digest(request: Request, *parts: bytes) -> str:
     """The SHA-256 of what makes two requests the same."""
     digest = sha256()
-    for part in (request.method.encode(), request.url.path.encode(), request.scope["query_string"], *parts):
+    for part in (request.method.encode(), request.scope["path"].encode(), request.scope["query_string"], *parts):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()

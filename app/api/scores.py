@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from app.api import strict_json
 from app.api.dependencies import ScorersDep, SubmitterDep
 from app.api.disconnect import unless_gone
 from app.api.forms import receive_form, replay_form, upload_counter
@@ -73,9 +74,18 @@ async def compute_scores(
     return await unless_gone(request, scorers.compute(caller.owner, file.path, metrics))
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # Said below, with its place.
+        return None
+
+
 def _metrics(text: str | None) -> list[str | MetricChoice]:
     if text is None:
         return list(DEFAULT_METRICS)
+    strict_json.check(_parsed(text), "/metrics")
     try:
         metrics = MetricList.validate_json(text)
     except ValidationError as error:

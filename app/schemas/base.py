@@ -5,6 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+# Of any request: as many models as a zoo or a ranking may name.
+LONGEST_LIST = 5000
+LONGEST_NAME = 200
+
 
 def _printable(text: str) -> str:
     if not text.isprintable():
@@ -15,7 +19,9 @@ def _printable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_printable)]
-Name = Annotated[Text, Field(min_length=1, max_length=200, description="A label of your own; unique among yours.")]
+Name = Annotated[
+    Text, Field(min_length=1, max_length=LONGEST_NAME, description="A label of your own; unique among yours.")
+]
 Reference = Annotated[Text, Field(min_length=1, max_length=300)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from app.db.tables import ResourceState
-from app.schemas.base import Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
+from app.schemas.base import LONGEST_LIST, Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
 
 Channels = Annotated[list[float], Field(min_length=1, max_length=16)]
 
@@ -133,7 +133,9 @@ class ZooCreate(Body):
     }
 
     name: Name
-    models: list[Reference] = Field(min_length=1, max_length=5000, description="Ids or names of registered models.")
+    models: list[Reference] = Field(
+        min_length=1, max_length=LONGEST_LIST, description="Ids or names of registered models."
+    )
     shared: bool = False
 
 

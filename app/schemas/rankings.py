@@ -64,7 +64,9 @@ class EnsembleReading(Body):
         "drop_term",
         description="When a term cannot be had for some models: leave the term out for all, or leave those models out.",
     )
-    max_parameters: int | None = Field(None, ge=1, description="Budget: parameters of all members together.")
+    max_parameters: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="Budget: parameters of all members together."
+    )
     top: int = Field(10, ge=1, le=100, description="How many ensembles to list.")
 
 
@@ -116,9 +118,8 @@ class RankingCreate(Body):
     )
     sample: SampleChoice = SampleChoice()
     priority: Literal["high", "normal", "low"] = "normal"
-    layers: list[Layer] | Literal["stages"] = Field(
+    layers: Annotated[list[Layer], Field(max_length=50, fail_fast=True)] | Literal["stages"] = Field(
         default_factory=list,
-        max_length=50,
         description="Layers to rank inside each model, by module name; `stages`: all that timm names.",
     )
     reference: Reference | None = Field(

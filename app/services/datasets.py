@@ -12,7 +12,8 @@ from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
-from app.paths import OutsideRoots, under_roots
+from app.paths import OutsideRoots, is_file, is_folder, under_roots
+from app.schemas.base import LONGEST_NAME
 from app.schemas.datasets import DatasetCreate
 from app.settings import Settings
 
@@ -25,6 +26,8 @@ def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, b
     """Store a data set and have a worker inspect it."""
     spec = _spec(settings, body)
     default = spec["name"] if spec["kind"] == "builtin" else Path(spec["path"]).name
+    if body.name is None and len(default) > LONGEST_NAME:
+        raise Invalid.at("/name", f"the folder's name is longer than {LONGEST_NAME} characters; give a `name`")
     return add(
         session, jobs, caller, spec=spec, name=body.name or default, sample_of=body.sample_of, shared=body.shared
     )
@@ -66,14 +69,14 @@ def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
         path = under_roots(body.location, settings.data_roots, setting="FORERANK_DATA_ROOTS")
     except OutsideRoots as error:
         raise Invalid.at("/location", str(error)) from error
-    if not path.is_dir():
+    if not is_folder(path):
         raise Invalid.at("/location", f"{path} is not a folder; give a folder with one sub-folder of images a class")
     if body.manifest is None:
         if body.split is not None:
             raise Invalid.at("/split", "a split needs a `manifest` that names it")
         return {"kind": "folder", "path": str(path)}
     manifest = Path(body.manifest)
-    if manifest.is_absolute() or ".." in manifest.parts or not (path / manifest).is_file():
+    if manifest.is_absolute() or ".." in manifest.parts or not is_file(path / manifest):
         raise Invalid.at("/manifest", f"there is no file {body.manifest} in {path}")
     return {"kind": "manifest", "path": str(path), "manifest": body.manifest, "split": body.split}
 
@@ -101,7 +104,9 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
     if row.owner != caller.owner and not caller.is_admin:
         raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may delete it")
     if open_rankings := datasets.open_rankings(row.id):
-        raise Conflict(f"{row.name!r} is in use by {', '.join(open_rankings)}; cancel it or wait for its end")
+        raise Conflict(
+            f"{row.name!r} is in use by {caller.name(open_rankings)}; cancel what is yours, or wait for the end"
+        )
     if datasets.has_rankings(row.id):
         raise Conflict(
             f"{row.name!r} is the target of finished rankings; delete those first, so that they keep their meaning"

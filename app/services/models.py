@@ -11,7 +11,7 @@ from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.tables import Model, Zoo, ZooModel
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
-from app.paths import OutsideRoots, under_roots
+from app.paths import OutsideRoots, is_file, is_folder, under_roots
 from app.schemas.models import ModelChange, ModelCreate, ZooCreate
 from app.settings import Settings
 
@@ -81,7 +81,7 @@ def _local(settings: Settings, pointer: str, path: str, *, folder: bool) -> str:
         resolved = under_roots(path, (*settings.model_roots, settings.zoo_folder), setting="FORERANK_MODEL_ROOTS")
     except OutsideRoots as error:
         raise Invalid.at(pointer, str(error)) from error
-    if not (resolved.is_dir() if folder else resolved.is_file()):
+    if not (is_folder(resolved) if folder else is_file(resolved)):
         raise Invalid.at(pointer, f"{resolved} is not a {'folder' if folder else 'file'}")
     return str(resolved)
 
@@ -116,14 +116,19 @@ def delete(session: Session, caller: Caller, reference: str) -> None:
     """Forget a model that no zoo and no ranking needs."""
     models = Models(session)
     row = _own(session, caller, reference)
-    if zoos := models.zoos_with(row.id):
-        raise Conflict(f"{row.name!r} is in the zoo {', '.join(zoos)}; delete the zoo first")
+    # In the zoo of another key it may be today and not tomorrow: that does not bind its owner.
+    if zoos := [(name, owner) for name, owner in models.zoos_with(row.id) if owner == caller.owner or caller.is_admin]:
+        raise Conflict(f"{row.name!r} is in the zoo {caller.name(zoos)}; delete the zoo first")
     if open_rankings := models.open_rankings(row.id):
-        raise Conflict(f"{row.name!r} is in use by {', '.join(open_rankings)}; cancel it or wait for its end")
+        raise Conflict(
+            f"{row.name!r} is in use by {caller.name(open_rankings)}; cancel what is yours, or wait for the end"
+        )
     if models.has_rankings(row.id):
         raise Conflict(
-            f"{row.name!r} has a row in finished rankings; delete those first, so that they keep their meaning"
+            f"{row.name!r} has a row in finished rankings; it can be deleted when those are, so that they keep their "
+            "meaning"
         )
+    models.leave_zoos(row.id)
     models.delete(row)
 
 
@@ -166,14 +171,17 @@ def get_zoo(session: Session, caller: Caller, reference: str) -> Zoo:
     return zoo
 
 
-def zoo_models(session: Session, caller: Caller, zoo: Zoo) -> list[Model]:
-    """The models of a zoo, in order; members that the caller may not see are left out."""
-    rows = Models(session).get_many(member.model_id for member in zoo.members)
-    return [
-        row
-        for member in zoo.members
-        if (row := rows[member.model_id]).owner == caller.owner or row.shared or zoo.shared or caller.is_admin
-    ]
+def members(session: Session, caller: Caller, zoos: Sequence[Zoo]) -> dict[str, list[Model]]:
+    """Zoo -> its models, in order; without those that the caller may not see, now that the request is made."""
+    rows = Models(session).get_many({member.model_id for zoo in zoos for member in zoo.members})
+    return {
+        zoo.id: [
+            row
+            for member in zoo.members
+            if (row := rows[member.model_id]).owner == caller.owner or row.shared or caller.is_admin
+        ]
+        for zoo in zoos
+    }
 
 
 def delete_zoo(session: Session, caller: Caller, reference: str) -> None:

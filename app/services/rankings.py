@@ -92,7 +92,9 @@ def _pool(session: Session, caller: Caller, body: RankingCreate) -> list[Model]:
             zoo = model_rules.get_zoo(session, caller, body.zoo)
         except NotFound as error:
             raise Invalid.at("/zoo", error.detail) from error
-        models = model_rules.zoo_models(session, caller, zoo)
+        models = model_rules.members(session, caller, [zoo])[zoo.id]
+        if not models:
+            raise Invalid.at("/zoo", f"the zoo {zoo.name!r} holds no model that is yours or shared")
     else:
         models = model_rules.resolve(session, caller, body.models or [])
     if all(model.state is ResourceState.FAILED for model in models):

@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from app.api.frame import bound_body
-from app.api.route import DEEPEST_JSON, Route
+from app.api.route import Route
+from app.api.strict_json import DEEPEST
 from app.db.repositories.workers import Workers
 from app.db.session import Database
 from app.main import create_app
@@ -73,7 +74,7 @@ def test_invalid_query_names_the_parameter(app_client: TestClient) -> None:
         b'{"location": "\\u0000"}',
         b'{"location": "\\ud800"}',
         b'{"\\u0000": 1}',
-        b'{"location": ' + b"[" * (DEEPEST_JSON + 1) + b"]" * (DEEPEST_JSON + 1) + b"}",
+        b'{"location": ' + b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1) + b"}",
         b"[" * 500_000,
         b'{"location": ' + b"9" * 5000 + b"}",
         b"\xff\xfe",

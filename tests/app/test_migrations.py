@@ -61,7 +61,7 @@ def test_old_rows_are_kept(old_database: Database) -> None:
     with old_database.reading() as session:
         row = Models(session).get("mdl_1")
         assert row is not None
-        assert (row.license, Models(session).zoos_with("mdl_1")) == ("mit", ["z"])
+        assert (row.license, Models(session).zoos_with("mdl_1")) == ("mit", [("z", "local")])
     old_database.close()
 
 

@@ -74,6 +74,8 @@ def plan(ranking_id: str) -> dict[str, Any]:
         _drop_failed_sources(ranking, datasets)
         planner = Planner(runtime.settings, ranking.request, target)
         ranking.sample = planner.target.describe(ranking.request["sample"])
+        withdrawn = Models(session).withdrawn(ranking)
+        models = {key: row for key, row in models.items() if key not in withdrawn}
         _plan_models(runtime, session, ranking, planner, models, work)
     return work
 
@@ -115,7 +117,9 @@ def _plan_models(
             continue
         if model is None or model.state is not ResourceState.READY:
             run.state = ModelRunState.FAILED
-            run.problem = (model.problem if model else None) or failure("model-problem", "the model was deleted")
+            run.problem = (model.problem if model else None) or failure(
+                "model-problem", "the model was deleted, or is not shared anymore"
+            )
             continue
         needs[model.id] = planner.needs(model)
         run.evidence = {need.role: need.keys for need in needs[model.id]}

@@ -12,14 +12,16 @@ class Datasets(OwnedRepository[Dataset]):
 
     table = Dataset
 
-    def open_rankings(self, dataset_id: str) -> list[str]:
-        """Ids of rankings that still need the data set, as target, reference or source sample."""
+    def open_rankings(self, dataset_id: str) -> list[tuple[str, str]]:
+        """Rankings that still need the data set, as target, reference or source sample: id and owner."""
         rows = self.session.execute(
-            select(Ranking.id, Ranking.target_id, Ranking.request).where(Ranking.state.not_in(FINAL_STATES))
+            select(Ranking.id, Ranking.owner, Ranking.target_id, Ranking.request).where(
+                Ranking.state.not_in(FINAL_STATES)
+            )
         )
         return [
-            identifier
-            for identifier, target, request in rows
+            (identifier, owner)
+            for identifier, owner, target, request in rows
             if dataset_id in (target, request.get("reference"), *request.get("sources", {}).values())
         ]
 

@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import delete, insert, or_, select
 from sqlalchemy.orm import selectinload
 
-from app.caller import Caller
+from app.caller import LOCAL_CALLER, Caller
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
     FINAL_STATES,
+    ApiKey,
     CatalogModel,
     Model,
     Ranking,
@@ -46,15 +47,30 @@ class Models(OwnedRepository[Model]):
         rows = self.session.scalars(select(Model).where(Model.id.in_(list(identifiers))))
         return {row.id: row for row in rows}
 
-    def open_rankings(self, model_id: str) -> list[str]:
-        """Ids of rankings that still need the model."""
-        return list(
+    def withdrawn(self, ranking: Ranking) -> set[str]:
+        """Models of the ranking that its owner may not use anymore, since their owner does not share them now."""
+        found = set(
             self.session.scalars(
-                select(Ranking.id)
+                select(Model.id)
+                .join(RankingModel, RankingModel.model_id == Model.id)
+                .where(RankingModel.ranking_id == ranking.id, Model.owner != ranking.owner, Model.shared.is_(False))
+            )
+        )
+        if not found or ranking.owner == LOCAL_CALLER.owner:
+            return set()
+        key = self.session.get(ApiKey, ranking.owner)
+        return set() if key is not None and "admin" in key.scopes else found
+
+    def open_rankings(self, model_id: str) -> list[tuple[str, str]]:
+        """Rankings that still need the model: id and owner."""
+        return [
+            (identifier, owner)
+            for identifier, owner in self.session.execute(
+                select(Ranking.id, Ranking.owner)
                 .join(RankingModel, RankingModel.ranking_id == Ranking.id)
                 .where(RankingModel.model_id == model_id, Ranking.state.not_in(FINAL_STATES))
             )
-        )
+        ]
 
     def has_rankings(self, model_id: str) -> bool:
         """Whether any ranking, finished ones too, has a row of the model."""
@@ -63,13 +79,20 @@ class Models(OwnedRepository[Model]):
             is not None
         )
 
-    def zoos_with(self, model_id: str) -> list[str]:
-        """Names of zoos that hold the model."""
-        return list(
-            self.session.scalars(
-                select(Zoo.name).join(ZooModel, ZooModel.zoo_id == Zoo.id).where(ZooModel.model_id == model_id)
+    def zoos_with(self, model_id: str) -> list[tuple[str, str]]:
+        """Zoos that hold the model: name and owner."""
+        return [
+            (name, owner)
+            for name, owner in self.session.execute(
+                select(Zoo.name, Zoo.owner)
+                .join(ZooModel, ZooModel.zoo_id == Zoo.id)
+                .where(ZooModel.model_id == model_id)
             )
-        )
+        ]
+
+    def leave_zoos(self, model_id: str) -> None:
+        """Take the model out of every zoo."""
+        self.session.execute(delete(ZooModel).where(ZooModel.model_id == model_id))
 
 
 class Zoos(OwnedRepository[Zoo]):
