@@ -138,7 +138,7 @@ def show(client: Client, ranking: dict[str, Any], console: Console | None = None
     console.print(table)
     console.print("Higher scores are better; scores of different metrics, or of different targets, do not compare.")
     for metric in results["metrics"]:
-        console.print(f"  [bold]{metric['title']}[/bold]: {metric['reads']}")
+        console.print(f"  [bold]{metric['title']}[/bold]: {metric['interpretation']}")
     for ensemble in client.call("GET", ranking["links"]["ensembles"])["ensembles"]:
         console.print(_ensemble(ensemble))
     for warning in _warnings(results):

@@ -35,23 +35,23 @@ def section(metric: Metric) -> str:
         "",
         f"    {metric.formula}",
         "",
-        f"- **Read it:** {metric.reads}",
-        f"- **It fails:** {metric.fails}",
+        f"- **Read it:** {metric.interpretation}",
+        f"- **It fails:** {metric.caveats}",
         f"- **Needs** {_needs(metric)}; **for** {', '.join(sorted(metric.tasks)).replace('_', '-')}.",
         f"- **Range** {low} to {high}{f', {metric.unit}' if metric.unit else ''}. **Cost** {metric.cost}.",
     ]
-    if metric.cpu_step:
-        lines.append(f"- **On the CPU,** wherever the features lie: {metric.cpu_step}.")
+    if metric.cpu_only:
+        lines.append(f"- **On the CPU,** wherever the features lie: {metric.cpu_only}.")
     lines.append(f"- **How sure:** {method(metric.name)}, {default_resamples(metric.name)} resamples.")
     for name, parameter in metric.parameters.items():
         lines.append(f"- `{name}` ({_default(parameter)}): {parameter.description}.")
-    lines.append(f"- **Source:** {metric.source}.")
+    lines.append(f"- **Source:** {metric.citation}.")
     return "\n".join(lines)
 
 
 def _needs(metric: Metric) -> str:
-    needed = [NEEDS[need] for need in NEEDS if need in metric.needs]
-    used = [NEEDS[use] for use in NEEDS if use in metric.uses]
+    needed = [NEEDS[need] for need in NEEDS if need in metric.required_evidence]
+    used = [NEEDS[use] for use in NEEDS if use in metric.optional_evidence]
     return ", ".join(needed) + (f" (and {', '.join(used)}, if there are any)" if used else "")
 
 

@@ -1,7 +1,8 @@
 """Transferability estimators: arrays in, a Score out."""
 
-from estimators.catalog import METRICS, Evidence, Metric, Parameter
+from estimators.catalog import METRICS
 from estimators.ensembles.osborn import disagreement, domain_difference, task_difference, transported_task_difference
+from estimators.ensembles.otce import otce
 from estimators.ensembles.selection import (
     Pool,
     Selection,
@@ -12,19 +13,23 @@ from estimators.ensembles.selection import (
     score_ensemble,
     select,
 )
-from estimators.metrics.baselines import linear_probe, nearest_neighbor
-from estimators.metrics.etran import energy, etran
+from estimators.metric import Evidence, Metric, Parameter
+from estimators.metrics.energy import energy
+from estimators.metrics.etran import etran
 from estimators.metrics.gbc import gbc
-from estimators.metrics.hscore import h_score, regularized_h_score
+from estimators.metrics.h_score import h_score
+from estimators.metrics.lda import lda
 from estimators.metrics.leep import leep
+from estimators.metrics.linear_probe import linear_probe
 from estimators.metrics.logme import logme
 from estimators.metrics.nce import nce
 from estimators.metrics.ncti import ncti
+from estimators.metrics.nearest_neighbor import nearest_neighbor
 from estimators.metrics.nleep import nleep
-from estimators.metrics.otce import otce
 from estimators.metrics.parc import parc
 from estimators.metrics.ped import ped
-from estimators.metrics.sfda import lda, sfda
+from estimators.metrics.regularized_h_score import regularized_h_score
+from estimators.metrics.sfda import sfda
 from estimators.metrics.tmi import tmi
 from estimators.metrics.transrate import transrate
 from estimators.score import CannotBeComputed, InvalidEvidence, Score

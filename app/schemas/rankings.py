@@ -227,16 +227,17 @@ class MetricAnswer(Answer):
 
     name: str
     title: str
-    needs: list[str]
-    uses: list[str]
+    required_evidence: list[str] = Field(description="What it cannot do without.")
+    optional_evidence: list[str] = Field(description="What it takes if it is there.")
     tasks: list[str]
     range: list[float | None] = Field(description="Lowest and highest value; null: no bound.")
     unit: str
     measures: str
     formula: str
-    reads: str = Field(description="How to read it.")
-    fails: str = Field(description="When not to trust it.")
-    cost: str
-    cpu_step: str
-    source: str
+    interpretation: str = Field(description="How to read a value.")
+    caveats: str = Field(description="When not to trust it.")
+    cost: str = Field(description="Order of operations in N images, D dimensions, C classes, S source classes.")
+    cpu_only: str = Field(description="The part that runs on the CPU even if the features lie on a GPU.")
+    citation: str
+    version: int = Field(description="Raised when the code changes what it computes; older scores are not reused.")
     parameters: dict[str, Any]

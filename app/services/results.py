@@ -90,7 +90,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
                 "name": metric["name"],
                 "parameters": metric["parameters"],
                 "title": METRICS[metric["name"]].title,
-                "reads": METRICS[metric["name"]].reads,
+                "interpretation": METRICS[metric["name"]].interpretation,
             }
             for metric in ranking.request["metrics"]
         ],
@@ -228,18 +228,19 @@ def metric_answer(metric: Metric) -> MetricAnswer:
     return MetricAnswer(
         name=metric.name,
         title=metric.title,
-        needs=sorted(metric.needs),
-        uses=sorted(metric.uses),
+        required_evidence=sorted(metric.required_evidence),
+        optional_evidence=sorted(metric.optional_evidence),
         tasks=sorted(metric.tasks),
         range=list(metric.range),
         unit=metric.unit,
         measures=metric.measures,
         formula=metric.formula,
-        reads=metric.reads,
-        fails=metric.fails,
+        interpretation=metric.interpretation,
+        caveats=metric.caveats,
         cost=metric.cost,
-        cpu_step=metric.cpu_step,
-        source=metric.source,
+        cpu_only=metric.cpu_only,
+        citation=metric.citation,
+        version=metric.version,
         parameters={
             name: {
                 "default": parameter.default,

@@ -25,45 +25,21 @@ A metric that means something within a pool only (ETran, NCTI) is resampled in i
 draw by draw.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from estimators.arrays.linalg import project
-from estimators.arrays.validation import (
-    Array,
-    check_features,
-    check_labels,
-    check_number,
-    check_probabilities,
-    from_numpy,
-    to_numpy,
-)
-from estimators.catalog import METRICS, Evidence
-from estimators.metrics.baselines import neighbor_score_and_shares, probe_score_and_shares
-from estimators.metrics.etran import sample_energies, tail_samples
-from estimators.metrics.hscore import sample_gradients as h_score_gradients
-from estimators.metrics.logme import sample_gradients as logme_gradients
-from estimators.metrics.ncti import COMPONENTS
-from estimators.metrics.nleep import score_and_responsibilities
-from estimators.metrics.ped import describe, move
-from estimators.metrics.sfda import lda_and_shares, sfda_and_shares
-from estimators.metrics.tmi import score_and_shares as tmi_and_shares
+from estimators.arrays.validation import Array, check_labels, check_number, from_numpy, to_numpy
+from estimators.catalog import METRICS
+from estimators.metric import Evidence, Linear, Metric, Reweighted, Subsampled
 from estimators.score import CannotBeComputed, Score
 
 BOOTSTRAP_RESAMPLES = 200
 SUBSAMPLES = 20
 SHARE = 0.8
-PROJECTED = METRICS["gbc"].parameters["components"].default
-# PARC averages over pairs, so that a part of this size is of the same kind as the whole.
-LARGEST_PARTS = {"parc": 1000}
-BLOCK_NUMBERS = 20_000_000
-
-Draws = np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +50,7 @@ class Resamples:
         score: the metric's Score on all samples.
         values: (R,) in a fixed order of draws.
         method: ``reweighted``, ``linear`` or ``subsample``.
-        parts: (R,) for each of the metric's ``parts``, centred on the detail of that name.
+        parts: (R,) for each of the metric's ``pool_parts``, centred on the detail of that name.
     """
 
     score: Score
@@ -98,11 +74,13 @@ class PoolSummary:
 
 def method(name: str, **parameters: Any) -> str:
     """How `resample` treats this metric."""
-    if name in REWEIGHTED:
-        return "reweighted"
-    if name in LINEAR and parameters.get("base", "sfda") == "sfda":
-        return "linear"
-    return "subsample"
+    match METRICS[name].resampling_with(parameters):
+        case Reweighted():
+            return "reweighted"
+        case Linear():
+            return "linear"
+        case Subsampled():
+            return "subsample"
 
 
 def default_resamples(name: str, **parameters: Any) -> int:
@@ -133,24 +111,24 @@ def resample(
     if evidence.labels is None:
         raise CannotBeComputed("resampling is stratified by class and needs labels")
     metric.check_parameters(parameters)
-    metric.require(evidence)
+    given = metric.taken(evidence)
     codes = to_numpy(check_labels(evidence.labels)[0])
-    how = method(name, **parameters)
     parts: dict[str, np.ndarray] = {}
-    if how == "reweighted":
-        score, values = REWEIGHTED[name](evidence, bootstrap_weights(codes, count, seed=seed), parameters)
-    elif how == "linear":
-        score, shares = LINEAR[name](evidence, parameters)
-        weights = bootstrap_weights(codes, count, seed=seed)
-        values = weights @ to_numpy(shares)
-        if name == "etran":
-            parts["energy"] = reweighted_energy(evidence.features, weights)
-    else:
-        score = metric.compute(evidence, **parameters)
-        values, parts = _subsampled(name, evidence, codes, count, seed, parameters)
+    match metric.resampling_with(parameters):
+        case Reweighted(values=values_of):
+            score, values = values_of(**given, weights=bootstrap_weights(codes, count, seed=seed), **parameters)
+        case Linear(shares=shares_of, parts=parts_of):
+            score, shares = shares_of(**given, **parameters)
+            weights = bootstrap_weights(codes, count, seed=seed)
+            values = weights @ to_numpy(shares)
+            parts = parts_of(evidence, weights) if parts_of else {}
+        case Subsampled() as subsampled:
+            score = metric.compute(evidence, **parameters)
+            values, parts = _subsampled(metric, subsampled, evidence, codes, count, seed, parameters)
     parts = {part: _centred(drawn, score.details[part]) for part, drawn in parts.items()}
     values = _centred(values, score.value)
-    return Resamples(score, values if metric.combine else np.clip(values, *metric.range), how, parts)
+    values = values if metric.combine else np.clip(values, *metric.range)
+    return Resamples(score, values, method(name, **parameters), parts)
 
 
 def combine_resamples(name: str, pool: Sequence[Resamples]) -> list[Resamples]:
@@ -211,7 +189,7 @@ def pool_summary(values: Sequence[np.ndarray] | np.ndarray) -> PoolSummary:
     return PoolSummary(np.mean(best / best.sum(axis=0), axis=1), ranks.mean(axis=1))
 
 
-def bootstrap_weights(codes: np.ndarray, resamples: int, *, seed: int) -> Draws:
+def bootstrap_weights(codes: np.ndarray, resamples: int, *, seed: int) -> np.ndarray:
     """(R, N) how often each sample is drawn: n_c draws with replacement from each class of n_c."""
     rng = np.random.default_rng(seed)
     weights = np.zeros((resamples, len(codes)))
@@ -233,14 +211,17 @@ def subsamples(codes: np.ndarray, resamples: int, share: float, *, seed: int) ->
 
 
 def _subsampled(
-    name: str, evidence: Evidence, codes: np.ndarray, resamples: int, seed: int, parameters: dict[str, Any]
+    metric: Metric,
+    how: Subsampled,
+    evidence: Evidence,
+    codes: np.ndarray,
+    resamples: int,
+    seed: int,
+    parameters: dict[str, Any],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    share = min(SHARE, LARGEST_PARTS.get(name, len(codes)) / len(codes))
+    share = min(SHARE, (how.largest or len(codes)) / len(codes))
     labels = np.asarray(to_numpy(evidence.labels))
-    kept = parameters.get("components", PROJECTED) if name == "gbc" else COMPONENTS if name == "ncti" else None
-    if kept is not None:
-        features = check_features(evidence.features)
-        evidence = replace(evidence, features=project(features, kept) if kept < features.shape[1] else features)
+    evidence = how.prepare(evidence, parameters)
     scores, taken = [], 0.0
     for part in subsamples(codes, resamples, share, seed=seed):
         taken = len(part) / len(codes)
@@ -250,12 +231,12 @@ def _subsampled(
             source_probabilities=_rows(evidence.source_probabilities, part),
             labels=labels[part],
         )
-        scores.append(METRICS[name].compute(of_part, **parameters))
+        scores.append(metric.compute(of_part, **parameters))
     # A class of few samples may be taken whole; a part that is the whole has no scatter to correct.
     correction = np.sqrt(taken / (1 - taken)) if taken < 1 else 0.0
     values = correction * np.asarray([score.value for score in scores])
     return values, {
-        part: correction * np.asarray([score.details[part] for score in scores]) for part in METRICS[name].parts
+        part: correction * np.asarray([score.details[part] for score in scores]) for part in metric.pool_parts
     }
 
 
@@ -265,130 +246,3 @@ def _rows(array: Array | None, part: np.ndarray) -> Array | None:
     if isinstance(array, (list, tuple)):
         array = np.asarray(array)
     return array_namespace(array).take(array, from_numpy(part, like=array), axis=0)
-
-
-def reweighted_leep(probabilities: Array, labels: Array, weights: Draws, *, logarithm: bool = True) -> np.ndarray:
-    """(R,) LEEP with each sample counted as often as its weight, from (R, N) weights.
-
-    For each class the joint counts of all resamples are one matrix product, and so are the predictions.
-    """
-    table = to_numpy(check_probabilities(probabilities))
-    codes = to_numpy(check_labels(labels, length=len(table))[0])
-    members = [np.flatnonzero(codes == c) for c in range(int(codes.max()) + 1)]
-    step = max(1, BLOCK_NUMBERS // (len(members) * table.shape[1]))
-    totals = []
-    for start in range(0, len(weights), step):
-        block = weights[start : start + step]
-        joint = np.stack([block[:, group] @ table[group] for group in members])
-        mass = joint.sum(axis=0)
-        joint /= np.where(mass > 0, mass, 1)
-        total = np.zeros(len(block))
-        for group, conditional in zip(members, joint, strict=True):
-            # A sample that was not drawn may be impossible under the others; its logarithm counts nothing.
-            predictions = np.where(block[:, group] > 0, conditional @ table[group].T, 1)
-            total += np.sum(block[:, group] * (np.log(predictions) if logarithm else predictions), axis=1)
-        totals.append(total / len(codes))
-    return np.concatenate(totals)
-
-
-def reweighted_nce(source_labels: Array, labels: Array, weights: Draws) -> np.ndarray:
-    """(R,) NCE with each sample counted as often as its weight, from (R, N) weights."""
-    codes = to_numpy(check_labels(labels)[0])
-    sources = to_numpy(check_labels(source_labels, length=len(codes))[0])
-    pairs, place = np.unique(codes * (int(sources.max()) + 1) + sources, return_inverse=True)
-    source_of_pair = pairs % (int(sources.max()) + 1)
-    values = []
-    for row in weights:
-        joint = np.bincount(place, weights=row) / len(codes)
-        marginal = np.bincount(source_of_pair, weights=joint)[source_of_pair]
-        drawn = joint > 0
-        values.append(np.sum(joint[drawn] * np.log(joint[drawn] / marginal[drawn])))
-    return np.asarray(values)
-
-
-def reweighted_energy(features: Array, weights: Draws, *, percent: float = 0.5, tail: str = "lowest") -> np.ndarray:
-    """(R,) the energy with each sample counted as often as its weight, from (R, N) weights."""
-    energies = to_numpy(sample_energies(check_features(features)))
-    order = np.argsort(energies if tail == "lowest" else -energies)
-    share = tail_samples(len(energies), percent)
-    drawn = weights[:, order]
-    # How many of a sample's copies still fit into the tail, those of the samples before it being in.
-    taken = np.clip(share - (np.cumsum(drawn, axis=1) - drawn), 0, drawn)
-    means: np.ndarray = taken @ energies[order] / share
-    return means
-
-
-def _leep(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tuple[Score, np.ndarray]:
-    values = reweighted_leep(evidence.source_probabilities, evidence.labels, weights)
-    return METRICS["leep"].compute(evidence, **parameters), values
-
-
-def _nce(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tuple[Score, np.ndarray]:
-    values = reweighted_nce(evidence.source_labels, evidence.labels, weights)
-    return METRICS["nce"].compute(evidence, **parameters), values
-
-
-def _nleep(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tuple[Score, np.ndarray]:
-    score, table = score_and_responsibilities(features=evidence.features, labels=evidence.labels, **parameters)
-    logarithm = parameters.get("compat") is None
-    return score, reweighted_leep(table, evidence.labels, weights, logarithm=logarithm)
-
-
-def _energy(evidence: Evidence, weights: Draws, parameters: dict[str, Any]) -> tuple[Score, np.ndarray]:
-    settings = {key: value for key, value in parameters.items() if key != "compat"}
-    return METRICS["energy"].compute(evidence, **parameters), reweighted_energy(evidence.features, weights, **settings)
-
-
-REWEIGHTED: dict[str, Callable[[Evidence, Draws, dict[str, Any]], tuple[Score, np.ndarray]]] = {
-    "energy": _energy,
-    "leep": _leep,
-    "nce": _nce,
-    "nleep": _nleep,
-}
-
-
-def _by_product(
-    function: Callable[..., tuple[Score, Array]], evidence: Evidence, parameters: dict[str, Any]
-) -> tuple[Score, Array]:
-    return function(features=evidence.features, labels=evidence.labels, **parameters)
-
-
-def _ped(evidence: Evidence, parameters: dict[str, Any]) -> tuple[Score, Array]:
-    settings = {key: value for key, value in parameters.items() if key not in ("base", "compat")}
-    moved, motion, steps = move(
-        features=evidence.features, labels=evidence.labels, reference_features=evidence.reference_features, **settings
-    )
-    score, shares = sfda_and_shares(features=moved, labels=evidence.labels)
-    referenced = evidence.reference_features is not None
-    return describe(score, base="sfda", motion=motion, steps=steps, referenced=referenced), shares
-
-
-def _etran(evidence: Evidence, parameters: dict[str, Any]) -> tuple[Score, Array]:
-    score = METRICS["etran"].compute(evidence, **parameters)
-    return score, lda_and_shares(features=evidence.features, labels=evidence.labels, **parameters)[1]
-
-
-def _logme(evidence: Evidence, parameters: dict[str, Any]) -> tuple[Score, Array]:
-    if evidence.targets is not None:
-        raise CannotBeComputed("resampling is stratified by class, and regression targets have none")
-    return METRICS["logme"].compute(evidence, **parameters), logme_gradients(evidence.features, evidence.labels)
-
-
-def _h_score(regularized: bool, evidence: Evidence, parameters: dict[str, Any]) -> tuple[Score, Array]:
-    metric = METRICS["regularized_h_score" if regularized else "h_score"]
-    gradients = h_score_gradients(evidence.features, evidence.labels, regularized=regularized)
-    return metric.compute(evidence, **parameters), gradients
-
-
-LINEAR: dict[str, Callable[[Evidence, dict[str, Any]], tuple[Score, Array]]] = {
-    "tmi": partial(_by_product, tmi_and_shares),
-    "sfda": partial(_by_product, sfda_and_shares),
-    "lda": partial(_by_product, lda_and_shares),
-    "nearest_neighbor": partial(_by_product, neighbor_score_and_shares),
-    "linear_probe": partial(_by_product, probe_score_and_shares),
-    "ped": _ped,
-    "etran": _etran,
-    "logme": _logme,
-    "h_score": partial(_h_score, False),
-    "regularized_h_score": partial(_h_score, True),
-}

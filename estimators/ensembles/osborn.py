@@ -9,8 +9,8 @@ from array_api_compat import array_namespace, device
 
 from estimators.arrays.transport import balanced_sample, transport
 from estimators.arrays.validation import Array, check_choice, check_features, check_labels, from_numpy, to_numpy
+from estimators.ensembles.otce import transported_joint
 from estimators.metrics.nce import conditional_entropy, count_table
-from estimators.metrics.otce import transported_joint
 from estimators.score import InvalidEvidence, Score
 
 DIRECTIONS = ("labels_given_predictions", "predictions_given_labels")

@@ -3,66 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from estimators.arrays.validation import Array, check_choice, check_compat, check_features, check_number
-from estimators.metrics.sfda import lda
+from estimators.arrays.validation import Array
+from estimators.metric import COMPAT, Evidence, Linear, Metric, Numbers
+from estimators.metrics import energy, lda
 from estimators.score import Score
 
 ENERGY_WEIGHT = 0.15
 LDA_WEIGHT = 0.85
-
-
-def energy(*, features: Array, percent: float = 0.5, tail: str = "lowest", compat: str | None = None) -> Score:
-    """Mean over a tail of the samples of the (negative free) energy ``E_i = ln Σ_d exp(x_id)``.
-
-    Gholami et al., "ETran: Energy-Based Transferability Estimation", ICCV 2023, sec. 3.2.
-
-    Args:
-        features: (N, D).
-        percent: share of the samples in the tail, in steps of 0.1 %; at least one sample is taken.
-        tail: ``"lowest"`` or ``"highest"`` energies.
-        compat: ``"author"`` gives the same number; the authors' program has no value when the share is less than a
-            sample.
-
-    Returns:
-        Score in nats. Details: samples, dimensions, tail_samples, mean (over all samples).
-
-    Raises:
-        InvalidEvidence: wrong shapes, NaN.
-    """
-    check_compat(compat)
-    check_number("percent", percent, minimum=0, maximum=100, exclusive=True)
-    check_choice("tail", tail, ("lowest", "highest"))
-    features = check_features(features)
-    xp = array_namespace(features)
-    energies = xp.sort(sample_energies(features))
-    samples = int(features.shape[0])
-    share = tail_samples(samples, percent)
-    chosen = energies[:share] if tail == "lowest" else energies[samples - share :]
-    return Score(
-        float(xp.mean(chosen)),
-        (),
-        {
-            "samples": samples,
-            "dimensions": int(features.shape[1]),
-            "tail_samples": share,
-            "mean": float(xp.mean(energies)),
-        },
-    )
-
-
-def sample_energies(features: Array) -> Array:
-    """(N,) ``E_i = ln Σ_d exp(x_id)``."""
-    xp = array_namespace(features)
-    highest = xp.max(features, axis=1, keepdims=True)
-    energies: Array = highest[:, 0] + xp.log(xp.sum(xp.exp(features - highest), axis=1))
-    return energies
-
-
-def tail_samples(samples: int, percent: float) -> int:
-    """How many samples are in a tail of ``percent``."""
-    return max(1, int(10 * percent) * samples // 1000)
 
 
 def etran(*, features: Array, labels: Array, compat: str | None = None) -> Score:
@@ -79,8 +27,19 @@ def etran(*, features: Array, labels: Array, compat: str | None = None) -> Score
     Raises:
         InvalidEvidence, CannotBeComputed: as in `lda`.
     """
-    score = lda(features=features, labels=labels, compat=compat)
-    return Score(score.value, score.warnings, {**score.details, "energy": energy(features=features).value})
+    return score_and_shares(features=features, labels=labels, compat=compat)[0]
+
+
+def score_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
+    """The Score of `etran`, and (N,) what each sample adds to it, the fit being what it is."""
+    score, shares = lda.score_and_shares(features=features, labels=labels, compat=compat)
+    details = {**score.details, "energy": energy.energy(features=features).value}
+    return Score(score.value, score.warnings, details), shares
+
+
+def drawn_parts(evidence: Evidence, weights: Numbers) -> dict[str, Numbers]:
+    """(R,) the energy with each sample counted as often as its weight (R, N)."""
+    return {"energy": energy.score_and_values(features=evidence.features, weights=weights)[1]}
 
 
 def combine_etran(scores: Sequence[Score]) -> list[float]:
@@ -96,3 +55,23 @@ def min_max(values: Sequence[float]) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     width = np.ptp(array) if array.size else 0.0
     return (array - array.min()) / width if width > 0 else np.zeros_like(array)
+
+
+METRIC = Metric(
+    name="etran",
+    title="ETran",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(0.0, 1.0),
+    unit="share of the pool's span",
+    measures="The LDA posterior and a little of the energy, each placed between the pool's worst and best.",
+    formula="0.15 minmax(energy) + 0.85 minmax(LDA posterior) over the pool",
+    interpretation="1 is best in both; adding a model to the pool changes the others' scores.",
+    caveats="Means nothing for one model, and what its parts fail at.",
+    cost="O(N D² + D³ + N D C)",
+    citation="Gholami et al., ETran: Energy-Based Transferability Estimation, ICCV 2023",
+    function=etran,
+    resampling=Linear(score_and_shares, parts=drawn_parts),
+    combine=combine_etran,
+    pool_parts=("energy",),
+    parameters={"compat": COMPAT},
+)

@@ -1,10 +1,14 @@
 """LEEP: how well a model's source classifier, used as it is, predicts the target labels."""
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from estimators.arrays.classes import by_class
-from estimators.arrays.validation import Array, check_compat, check_probabilities
+from estimators.arrays.validation import Array, check_compat, check_labels, check_probabilities, to_numpy
+from estimators.metric import COMPAT, Metric, Numbers, Reweighted
 from estimators.score import Score
+
+BLOCK_NUMBERS = 20_000_000
 
 
 def expected_predictions(probabilities: Array, labels: Array) -> tuple[Array, int, int]:
@@ -65,3 +69,54 @@ def leep(*, source_probabilities: Array, labels: Array, compat: str | None = Non
             "massless_source_classes": massless,
         },
     )
+
+
+def score_and_values(
+    *, source_probabilities: Array, labels: Array, weights: Numbers, compat: str | None = None
+) -> tuple[Score, Numbers]:
+    """The Score of `leep`, and (R,) its values with each sample counted as often as its weight (R, N)."""
+    score = leep(source_probabilities=source_probabilities, labels=labels, compat=compat)
+    return score, reweighted(source_probabilities, labels, weights)
+
+
+def reweighted(probabilities: Array, labels: Array, weights: Numbers, *, logarithm: bool = True) -> Numbers:
+    """(R,) mean of ln EEP (or of EEP) with each sample counted as often as its weight (R, N).
+
+    For each class the joint counts of all resamples are one matrix product, and so are the predictions.
+    """
+    table = to_numpy(check_probabilities(probabilities))
+    codes = to_numpy(check_labels(labels, length=len(table))[0])
+    members = [np.flatnonzero(codes == c) for c in range(int(codes.max()) + 1)]
+    step = max(1, BLOCK_NUMBERS // (len(members) * table.shape[1]))
+    totals = []
+    for start in range(0, len(weights), step):
+        block = weights[start : start + step]
+        joint = np.stack([block[:, group] @ table[group] for group in members])
+        mass = joint.sum(axis=0)
+        joint /= np.where(mass > 0, mass, 1)
+        total = np.zeros(len(block))
+        for group, conditional in zip(members, joint, strict=True):
+            # A sample that was not drawn may be impossible under the others; its logarithm counts nothing.
+            predictions = np.where(block[:, group] > 0, conditional @ table[group].T, 1)
+            total += np.sum(block[:, group] * (np.log(predictions) if logarithm else predictions), axis=1)
+        totals.append(total / len(codes))
+    return np.concatenate(totals)
+
+
+METRIC = Metric(
+    name="leep",
+    title="LEEP",
+    required_evidence=frozenset({"source_probabilities", "labels"}),
+    range=(None, 0.0),
+    unit="nats",
+    measures="How well the target label can be guessed from the output of the model's own classifier, unchanged.",
+    formula="(1/N) Σ_i ln Σ_s P_is p(y_i | s), with p(y | s) = Σ_{i: y_i = y} P_is / Σ_i P_is",
+    interpretation="0 is perfect; -H(Y) (about -ln C for balanced classes) means that the source classes tell nothing.",
+    caveats="Ranks models by their source label set as much as by their features; knows nothing of models without a "
+    "classifier, and little when the source classes are far from the target's.",
+    cost="O(N S)",
+    citation="Nguyen et al., LEEP: A New Measure to Evaluate Transferability of Learned Representations, ICML 2020",
+    function=leep,
+    resampling=Reweighted(score_and_values),
+    parameters={"compat": COMPAT},
+)

@@ -7,6 +7,7 @@ from array_api_compat import array_namespace, device
 from estimators.arrays.classes import label_slots
 from estimators.arrays.linalg import eigenvalues_and_projections, rank_tolerance
 from estimators.arrays.validation import Array, check_compat, check_features, check_labels, check_targets
+from estimators.metric import COMPAT, Linear, Metric
 from estimators.score import CannotBeComputed, Score
 
 # ln(λ/σ_max) is searched between minus and plus this; beyond it the prior or the noise is nil to rounding.
@@ -83,6 +84,15 @@ def logme(
             "evidence": [float(value) for value in evidence],
         },
     )
+
+
+def score_and_shares(
+    *, features: Array, labels: Array | None = None, targets: Array | None = None, compat: str | None = None
+) -> tuple[Score, Array]:
+    """The Score of `logme`, and (N,) how fast it grows with each sample's weight."""
+    if targets is not None:
+        raise CannotBeComputed("resampling is stratified by class, and regression targets have none")
+    return logme(features=features, labels=labels, compat=compat), sample_gradients(features, labels)
 
 
 def sample_gradients(features: Array, labels: Array) -> Array:
@@ -218,3 +228,24 @@ def _author_evidence(eigenvalues: Array, projections: Array, squares: Array, sam
         - samples / 2 * math.log(2 * math.pi)
     )
     return evidence / samples
+
+
+METRIC = Metric(
+    name="logme",
+    title="LogME",
+    required_evidence=frozenset({"features", "labels"}),
+    optional_evidence=frozenset({"targets"}),
+    tasks=frozenset({"classification", "multi_label", "regression"}),
+    range=(None, None),
+    unit="nats per sample",
+    measures="How probable the labels are under a linear model of the features whose weights are averaged out.",
+    formula="mean over targets of max over α, β of ln p(t | X, α, β) / N",
+    interpretation="Higher is better; often between -1 and 2. Values of different data sets cannot be compared.",
+    caveats="With few samples for the dimensions all models look good; sensitive to uncentred features of large "
+    "mean, because the linear model has no intercept.",
+    cost="O(N D min(N, D) + min(N, D)³)",
+    citation="You et al., LogME: Practical Assessment of Pre-trained Models for Transfer Learning, ICML 2021",
+    function=logme,
+    resampling=Linear(score_and_shares),
+    parameters={"compat": COMPAT},
+)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from estimators.arrays.validation import Array, check_compat, check_labels, to_numpy
+from estimators.metric import COMPAT, Metric, Numbers, Reweighted
 from estimators.score import Score
 
 
@@ -53,3 +54,41 @@ def nce(*, source_labels: Array, labels: Array, compat: str | None = None) -> Sc
             "source_classes_predicted": len(source_classes),
         },
     )
+
+
+def score_and_values(
+    *, source_labels: Array, labels: Array, weights: Numbers, compat: str | None = None
+) -> tuple[Score, Numbers]:
+    """The Score of `nce`, and (R,) its values with each sample counted as often as its weight (R, N)."""
+    score = nce(source_labels=source_labels, labels=labels, compat=compat)
+    codes = to_numpy(check_labels(labels)[0])
+    sources = to_numpy(check_labels(source_labels, length=len(codes))[0])
+    pairs, place = np.unique(codes * (int(sources.max()) + 1) + sources, return_inverse=True)
+    source_of_pair = pairs % (int(sources.max()) + 1)
+    values = []
+    for row in weights:
+        joint = np.bincount(place, weights=row) / len(codes)
+        marginal = np.bincount(source_of_pair, weights=joint)[source_of_pair]
+        drawn = joint > 0
+        values.append(np.sum(joint[drawn] * np.log(joint[drawn] / marginal[drawn])))
+    return score, np.asarray(values)
+
+
+METRIC = Metric(
+    name="nce",
+    title="NCE",
+    required_evidence=frozenset({"source_probabilities", "labels"}),
+    arguments=("source_labels", "labels"),
+    range=(None, 0.0),
+    unit="nats",
+    measures="What is left unknown of the target label once the model's single best source class is known.",
+    formula="-H(Y | Z) = Σ_yz p(y, z) ln p(y | z), with Z the most probable source class",
+    interpretation="0 is perfect; -H(Y) means that the predicted source classes tell nothing.",
+    caveats="Too high when there are few images for many source classes, because each class then sees one image.",
+    cost="O(N S)",
+    citation="Tran, Nguyen, Hassner, Transferability and Hardness of Supervised Classification Tasks, ICCV 2019",
+    function=nce,
+    resampling=Reweighted(score_and_values),
+    cpu_only="counting pairs of labels",
+    parameters={"compat": COMPAT},
+)

@@ -1,13 +1,16 @@
 """NCTI: how close the features are to neural collapse, in three parts that a pool of models brings together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from estimators.arrays.linalg import principal_axes
+from estimators.arrays.linalg import principal_axes, project
 from estimators.arrays.validation import Array, check_compat, check_features, check_labels, to_numpy
+from estimators.metric import COMPAT, Evidence, Metric, Subsampled
 from estimators.metrics.etran import min_max
 from estimators.score import CannotBeComputed, Score
 
@@ -82,3 +85,35 @@ def combine_ncti(scores: Sequence[Score]) -> list[float]:
     spread, compactness = (min_max([score.details[part] for score in scores]) for part in ("spread", "compactness"))
     combined: list[float] = (confidence + spread - compactness).tolist()
     return combined
+
+
+def projected(evidence: Evidence, parameters: Mapping[str, Any]) -> Evidence:
+    """The evidence with its features in their principal components, which parts of the samples then share."""
+    features = check_features(evidence.features)
+    if features.shape[1] > COMPONENTS:
+        features = project(features, COMPONENTS)
+    return replace(evidence, features=features)
+
+
+METRIC = Metric(
+    name="ncti",
+    title="NCTI",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(-1.0, 2.0),
+    unit="sum of shares of the pool's span",
+    measures="How far the features already have the shape that the last layer takes at the end of training: spread "
+    "classes, confident and compact.",
+    formula="minmax(mean posterior) + minmax(nuclear norm of the discriminant projection) - minmax(ln Σ_c nuclear "
+    "norm of the posteriors of class c) over the pool",
+    interpretation="2 is best in all parts; adding a model to the pool changes the others' scores.",
+    caveats="Means nothing for one model; sees the first 64 principal components only.",
+    cost="O(N D min(N, D) + min(N, D)³)",
+    cpu_only="discriminant (scikit-learn)",
+    citation="Wang et al., How Far Pre-trained Models Are from Neural Collapse on the Target Dataset Informs their "
+    "Transferability, ICCV 2023",
+    function=ncti,
+    resampling=Subsampled(prepare=projected),
+    combine=combine_ncti,
+    pool_parts=("spread", "compactness"),
+    parameters={"compat": COMPAT},
+)

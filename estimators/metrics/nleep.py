@@ -6,7 +6,8 @@ from array_api_compat import array_namespace
 from estimators.arrays.linalg import principal_axes
 from estimators.arrays.mixture import fit_responsibilities
 from estimators.arrays.validation import Array, check_compat, check_features, check_labels, check_number, to_numpy
-from estimators.metrics.leep import expected_predictions
+from estimators.metric import COMPAT, Metric, Numbers, Parameter, Reweighted
+from estimators.metrics.leep import expected_predictions, reweighted
 from estimators.score import Score
 
 EXPLAINED = 0.8
@@ -102,3 +103,36 @@ def project_explained(features: Array) -> Array:
     shares = xp.cumulative_sum(variances) / xp.sum(variances)
     count = int(xp.sum(xp.astype(shares < EXPLAINED, xp.int64))) + 1
     return centred @ axes[:, :count]
+
+
+def score_and_values(
+    *, features: Array, labels: Array, weights: Numbers, compat: str | None = None, **parameters: int
+) -> tuple[Score, Numbers]:
+    """The Score of `nleep`, and (R,) its values with samples weighted (R, N) and the mixture held fixed."""
+    score, responsibilities = score_and_responsibilities(features=features, labels=labels, compat=compat, **parameters)
+    return score, reweighted(responsibilities, labels, weights, logarithm=compat is None)
+
+
+METRIC = Metric(
+    name="nleep",
+    title="N-LEEP",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(None, 0.0),
+    unit="nats",
+    measures="LEEP with clusters of the features in place of source classes, so it needs no classifier.",
+    formula="(1/N) Σ_i ln Σ_k r_ik p(y_i | k), r from a mixture of 5 C Gaussians in the principal components that "
+    "explain 80 % of the variance",
+    interpretation="0 is perfect; -H(Y) means that the clusters tell nothing of the classes.",
+    caveats="With few samples a cluster holds few images of one class and the score is too high; another seed gives "
+    "another clustering.",
+    cost="O(iterations · N K d²), K components in d ≤ D dimensions; less once assignments are clear",
+    cpu_only="k-means (scikit-learn) and the mixture (NumPy)",
+    citation="Li et al., Ranking Neural Checkpoints, CVPR 2021",
+    function=nleep,
+    resampling=Reweighted(score_and_values),
+    parameters={
+        "components_per_class": Parameter(5, "mixture components a class", "integer", 1),
+        "clustering_seed": Parameter(0, "seed of the k-means start", "integer"),
+        "compat": COMPAT,
+    },
+)

@@ -16,6 +16,7 @@ from estimators.arrays.validation import (
     from_numpy,
     to_numpy,
 )
+from estimators.metric import COMPAT, Metric, Parameter, Subsampled
 from estimators.score import CannotBeComputed, Score
 
 BLOCK_ROWS = 512
@@ -205,7 +206,8 @@ def _block(rows: Array, start: int, stop: int) -> np.ndarray:
     block: np.ndarray = to_numpy(rows[start:stop, :] @ xp.matrix_transpose(rows[start:, :]))
     np.subtract(1, block, out=block)
     block *= 1 / STEP
-    return np.rint(block, out=block)
+    np.rint(block, out=block)
+    return block
 
 
 def _distances_between(
@@ -248,3 +250,28 @@ def _tie_term(ordered: np.ndarray) -> float:
     starts = np.concatenate([[0], np.flatnonzero(~equal) + 1, [len(ordered)]])
     groups = np.diff(starts).astype(np.float64)
     return float(np.sum(groups**3 - groups))
+
+
+METRIC = Metric(
+    name="parc",
+    title="PARC",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(-100.0, 100.0),
+    unit="percent",
+    measures="Whether pairs of images of one class are closer in feature space than pairs of two.",
+    formula="100 · Spearman over pairs of (1 - corr(x_i, x_j), 1 - corr(y_i, y_j))",
+    interpretation="0 is chance. Even perfect features stay below 100 with many classes, where few pairs share one.",
+    caveats="Looks at all pairs alike, so with many classes it hardly sees the few that matter.",
+    cost="O(N² D + N² log N), the first part again for each 16 million pairs, so that memory stays O(N D)",
+    cpu_only="ranking (NumPy)",
+    citation="Bolya, Mittapalli, Hoffman, Scalable Diverse Model Selection for Accessible Transfer Learning, "
+    "NeurIPS 2021",
+    function=parc,
+    # An average over pairs, so that a part of this size is of the same kind as the whole.
+    resampling=Subsampled(largest=1000),
+    version=2,
+    parameters={
+        "components": Parameter(None, "principal components to keep; none: all", "integer", 1, optional=True),
+        "compat": COMPAT,
+    },
+)

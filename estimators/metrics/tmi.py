@@ -8,6 +8,7 @@ from array_api_compat import is_numpy_array
 from estimators.arrays.chebyshev import neighbor_distances, permitted_threads
 from estimators.arrays.classes import ByClass, by_class, label_slots
 from estimators.arrays.validation import Array, check_compat, check_features, check_number, to_numpy
+from estimators.metric import COMPAT, Linear, Metric, Parameter
 from estimators.score import CannotBeComputed, Score
 
 
@@ -117,3 +118,28 @@ def score_and_shares(
         },
     )
     return score, dimensions / (samples * divisor) * by_sample
+
+
+METRIC = Metric(
+    name="tmi",
+    title="TMI",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(None, None),
+    unit="nats",
+    measures="How much variety the features keep inside each class: the entropy of the features given the label.",
+    formula="Σ_c p_c h_c, h_c = ψ(n_c) - ψ(k) + (D/n_c) Σ_i ln(2 max(ε_i, floor)), ε_i the Chebyshev distance to "
+    "the k-th nearest sample of the same class",
+    interpretation="Only differences between models on one data set mean anything: one nat in D dimensions is little.",
+    caveats="Grows with D and with the scale of the features, so it favours wide models and large activations; for "
+    "features smaller than the floor it says nothing but D (see the clipped share).",
+    cost="O(Σ_c n_c² D)",
+    citation="Xu and Kang, Fast and Accurate Transferability Measurement by Evaluating Intra-class Feature Variance, "
+    "ICCV 2023",
+    function=tmi,
+    resampling=Linear(score_and_shares),
+    parameters={
+        "neighbors": Parameter(3, "which nearest neighbour's distance is taken", "integer", 1),
+        "floor": Parameter(1.0, "smallest distance, in the unit of the features"),
+        "compat": COMPAT,
+    },
+)

@@ -5,6 +5,7 @@ from array_api_compat import array_namespace
 from estimators.arrays.classes import ByClass, centred_by_class
 from estimators.arrays.linalg import log_determinant, mixed_with_identity, rank_tolerance
 from estimators.arrays.validation import Array, check_compat, check_features, check_number
+from estimators.metric import COMPAT, Metric, Parameter
 from estimators.score import CannotBeComputed, Score
 
 
@@ -75,3 +76,24 @@ def _author_rates(rows: Array, grouped: ByClass, epsilon: float) -> tuple[float,
         share * coding_rate(rows[part, :], epsilon) for share, part in zip(shares, grouped.slices(), strict=True)
     )
     return coding_rate(rows, epsilon) / rank, parts / rank
+
+
+METRIC = Metric(
+    name="transrate",
+    title="TransRate",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(0.0, None),
+    unit="nats",
+    measures="How much shorter a code for the features becomes when the class is known.",
+    formula="R(Z) - Σ_c p_c R(Z_c), R(Z) = ½ ln det(I + Z^T Z/(n ε))",
+    interpretation="Only differences between models on one data set mean anything.",
+    caveats="Depends on the scale of the features against ε, and grows with D; with few samples a class it measures "
+    "the number of classes.",
+    cost="O(N D² + D³)",
+    citation="Huang et al., Frustratingly Easy Transferability Estimation, ICML 2022",
+    function=transrate,
+    parameters={
+        "epsilon": Parameter(1e-4, "squared distortion, in the unit of the features", exclusive=True),
+        "compat": COMPAT,
+    },
+)

@@ -63,7 +63,10 @@ def test_arguments_are_named(name: str) -> None:
         getattr(estimators, name)(EVIDENCE.features, EVIDENCE.labels)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "features" in METRICS[n].needs and "labels" in METRICS[n].needs])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in NAMES if METRICS[n].required_evidence >= {"features", "labels"}],
+)
 def test_swapped_arguments_are_refused(name: str) -> None:
     with pytest.raises(InvalidEvidence):
         getattr(estimators, name)(features=EVIDENCE.labels, labels=EVIDENCE.features)
@@ -74,7 +77,7 @@ def test_swapped_arguments_of_leep_are_refused() -> None:
         estimators.leep(source_probabilities=EVIDENCE.labels, labels=EVIDENCE.source_probabilities)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "features" in METRICS[n].needs])
+@pytest.mark.parametrize("name", [n for n in NAMES if "features" in METRICS[n].required_evidence])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_not_finite_are_refused_by_row(name: str, value: float) -> None:
     features = EVIDENCE.features.copy()
@@ -83,7 +86,7 @@ def test_features_that_are_not_finite_are_refused_by_row(name: str, value: float
         METRICS[name].compute(Evidence(features=features, labels=EVIDENCE.labels))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if METRICS[n].needs == {"features", "labels"}])
+@pytest.mark.parametrize("name", [n for n in NAMES if METRICS[n].required_evidence == {"features", "labels"}])
 @pytest.mark.parametrize(
     ("features", "labels"),
     [
@@ -116,7 +119,7 @@ def test_malformed_probabilities_are_refused_by_row(change: Any, message: str) -
         estimators.leep(source_probabilities=probabilities, labels=EVIDENCE.labels)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "source_probabilities" in METRICS[n].needs])
+@pytest.mark.parametrize("name", [n for n in NAMES if "source_probabilities" in METRICS[n].required_evidence])
 def test_a_model_without_classifier_is_told_apart_from_an_error(name: str) -> None:
     with pytest.raises(CannotBeComputed, match="not available: this model has no classifier"):
         METRICS[name].compute(Evidence(features=EVIDENCE.features, labels=EVIDENCE.labels))
@@ -128,7 +131,7 @@ def test_an_unknown_compat_names_the_choices(name: str) -> None:
         METRICS[name].compute(EVIDENCE, compat="tllib")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "labels" in METRICS[n].needs])
+@pytest.mark.parametrize("name", [n for n in NAMES if "labels" in METRICS[n].required_evidence])
 def test_labels_may_be_words(name: str) -> None:
     words = np.array(["ant", "bee", "cow", "dog", "eel"])[EVIDENCE.labels]
     given = Evidence(EVIDENCE.features, words, EVIDENCE.source_probabilities, EVIDENCE.reference_features)

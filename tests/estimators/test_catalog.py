@@ -1,10 +1,11 @@
 """The catalog is complete, checks what it is given, and is what the page says."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
-import estimators
 from docs import metrics_tables
 from estimators import METRICS
 from tests.estimators.examples import evidence
@@ -19,8 +20,9 @@ def test_the_page_says_what_the_catalog_says() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_and_defaults_are_those_of_the_function(name: str) -> None:
-    signature = inspect.signature(getattr(estimators, name)).parameters
-    defaults = {key: parameter.default for key, parameter in signature.items() if key not in METRICS[name].arguments}
+    signature = inspect.signature(METRICS[name].function).parameters
+    taken = METRICS[name].arguments or METRICS[name].required_evidence | METRICS[name].optional_evidence
+    defaults = {key: parameter.default for key, parameter in signature.items() if key not in taken}
     assert {key: parameter.default for key, parameter in METRICS[name].parameters.items()} == defaults
 
 
@@ -52,3 +54,18 @@ def test_impossible_parameters_are_refused(name: str, parameters: dict[str, obje
 def test_a_parameter_may_be_none_where_none_means_something() -> None:
     score = METRICS["gbc"].compute(evidence(dimensions=80), components=None)
     assert score.details["components"] == 80
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_is_named_as_its_module(name: str) -> None:
+    assert METRICS[name].function.__module__ == f"estimators.metrics.{name}"
+
+
+def test_listing_the_metrics_loads_no_library_that_computes_them() -> None:
+    heavy = {"torch", "ot", "sklearn", "scipy", "timm"}
+    code = "import sys, estimators.catalog as c; print(len(c.METRICS), *sorted(m.split('.')[0] for m in sys.modules))"
+    count, *modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert int(count) == len(METRICS)
+    assert heavy.isdisjoint(modules)

@@ -15,8 +15,8 @@ from estimators.comparison.resampling import (
     method,
     pool_summary,
     resample,
-    reweighted_energy,
 )
+from estimators.metrics.energy import score_and_values
 from tests.estimators.examples import classes_in_space, evidence
 
 EVIDENCE = evidence(samples=300, dimensions=10)
@@ -81,7 +81,8 @@ def test_the_energy_of_reweighted_samples_is_that_of_repeated_ones(tail: str) ->
     repeated = [
         float(energy(features=np.repeat(features, row, axis=0), percent=4, tail=tail)) for row in weights.astype(int)
     ]
-    assert reweighted_energy(features, weights, percent=4, tail=tail) == pytest.approx(repeated, rel=1e-12)
+    _, values = score_and_values(features=features, weights=weights, percent=4, tail=tail)
+    assert values == pytest.approx(repeated, rel=1e-12)
 
 
 POOL = [evidence(samples=300, dimensions=dimensions) for dimensions in (10, 20, 30)]
@@ -103,7 +104,7 @@ def test_resamples_of_a_pool_lie_around_its_final_values(name: str) -> None:
 @pytest.mark.parametrize("name", ["etran", "ncti"])
 def test_parts_are_drawn_around_what_they_are(name: str) -> None:
     drawn = resample(name, EVIDENCE, resamples=12, seed=3)
-    assert set(drawn.parts) == set(METRICS[name].parts)
+    assert set(drawn.parts) == set(METRICS[name].pool_parts)
     for part, values in drawn.parts.items():
         assert np.mean(values) == pytest.approx(drawn.score.details[part])
         assert np.ptp(values) > 0
@@ -117,10 +118,8 @@ def test_a_metric_that_needs_no_pool_cannot_be_joined_over_one() -> None:
 @pytest.mark.parametrize("name", ["logme", "h_score", "regularized_h_score"])
 def test_the_share_of_a_sample_is_its_derivative(name: str) -> None:
     """Replacing a sample by another of its class changes the score by the difference of their shares."""
-    from estimators.comparison.resampling import LINEAR
-
     features, labels = classes_in_space(samples=4000, relu=True)
-    score, shares = LINEAR[name](Evidence(features, labels), {})
+    score, shares = METRICS[name].resampling.shares(features=features, labels=labels)
     for c in range(5):
         out, twice = np.flatnonzero(labels == c)[:2]
         changed = features.copy()

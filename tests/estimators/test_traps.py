@@ -12,8 +12,8 @@ from estimators import METRICS, CannotBeComputed, Evidence
 from tests.estimators.examples import classes_in_space, evidence, probabilities_for
 from tests.reference import formulas
 
-CLASSIFYING = sorted(n for n in METRICS if "labels" in METRICS[n].needs)
-BY_FEATURES = sorted(n for n in METRICS if METRICS[n].needs == {"features", "labels"})
+CLASSIFYING = sorted(n for n in METRICS if "labels" in METRICS[n].required_evidence)
+BY_FEATURES = sorted(n for n in METRICS if METRICS[n].required_evidence == {"features", "labels"})
 
 
 def has_value_or_reason(name: str, given: Evidence) -> bool:

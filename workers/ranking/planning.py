@@ -18,8 +18,6 @@ from workers.images.index import DatasetIndex
 from workers.images.sampling import sample_indices
 from workers.store.features import HEAD, evidence_keys
 
-# Raise it when a metric's code changes what it computes, so that old scores are not taken for new ones.
-SCORES_VERSION = 2
 # What a reference or source sample contributes; the publication of OSBORN uses as many.
 SOURCE_SAMPLE = {"max_samples": 5000, "max_samples_per_class": None, "seed": 0}
 STAGES = "stages"
@@ -93,7 +91,7 @@ class Planner:
         self._request = request
         self.target = draw(settings, target.id, request["sample"])
         names = [metric["name"] for metric in request["metrics"]]
-        self._wants_reference = any("reference_features" in METRICS[name].uses for name in names)
+        self._wants_reference = any("reference_features" in METRICS[name].optional_evidence for name in names)
         self.wants_ensembles = bool(request["ensembles"] or request["given_ensembles"])
         self._samples: dict[str, Sample] = {}
 
@@ -135,9 +133,9 @@ class Planner:
         for layer, key in target.keys.items():
             for metric in self._request["metrics"]:
                 entry = METRICS[metric["name"]]
-                if layer != HEAD and "features" not in entry.needs:
+                if layer != HEAD and "features" not in entry.required_evidence:
                     continue
-                uses_reference = layer == HEAD and "reference_features" in entry.uses
+                uses_reference = layer == HEAD and "reference_features" in entry.optional_evidence
                 cells.append(
                     {
                         "layer": layer,
@@ -157,7 +155,7 @@ def parameters_key(cell: Mapping[str, Any]) -> str:
     """SHA-256 of all but the evidence that a score depends on."""
     text = json.dumps(
         {
-            "version": SCORES_VERSION,
+            "metric_version": METRICS[cell["metric"]].version,
             "parameters": cell["parameters"],
             "reference": cell["reference_key"],
             "intervals": cell["intervals"],

@@ -1,11 +1,16 @@
 """H-score: how much of the features' variation is variation between classes, direction by direction."""
 
+from collections.abc import Callable
+
 from array_api_compat import array_namespace, device
 
 from estimators.arrays.classes import ByClass, centred_by_class
 from estimators.arrays.linalg import SMALLEST_PIVOT, cholesky, mixed_with_identity, rank_tolerance, solve_factored
 from estimators.arrays.validation import Array, check_compat, check_features
+from estimators.metric import COMPAT, Linear, Metric
 from estimators.score import CannotBeComputed, Score
+
+Shrinkage = Callable[[ByClass, Array], float]
 
 # A dimension whose deviation is below this share of its mean is constant.
 ROUNDING = 1e-13
@@ -46,6 +51,11 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
         tuple(warnings),
         {"samples": samples, "dimensions": dimensions, "classes": len(grouped.classes), "rank": rank},
     )
+
+
+def score_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
+    """The Score of `h_score`, and (N,) how fast it grows with each sample's weight."""
+    return h_score(features=features, labels=labels, compat=compat), sample_gradients(features, labels)
 
 
 def scatter_and_between(grouped: ByClass) -> tuple[Array, Array]:
@@ -98,8 +108,10 @@ def _explained_variation_of_few(grouped: ByClass, mean: Array) -> tuple[float, i
     return float(xp.sum(sums**2)), int(vectors.shape[1])
 
 
-def sample_gradients(features: Array, labels: Array, *, regularized: bool = False) -> Array:
-    """(N,) how fast the H-score grows with each sample's weight (its shrinkage held fixed if ``regularized``).
+def sample_gradients(features: Array, labels: Array, *, shrink: Shrinkage | None = None) -> Array:
+    """(N,) how fast the H-score grows with each sample's weight, the shrinkage being held fixed if there is any.
+
+    ``shrink`` gives the shrinkage a from the centred rows and their covariance.
 
     With A = S^+ (or (1 - a) Σ_a^-1 / N), B = M^T M, x the centred sample and z its distance from its class mean, the
     weight adds x x^T to S and x x^T - z z^T to B:  dH/dw = x^T A x - z^T A z - x^T A B A x.
@@ -112,8 +124,8 @@ def sample_gradients(features: Array, labels: Array, *, regularized: bool = Fals
     scatter, between = scatter_and_between(grouped)
     # A hair of the mean variance stands in for the pseudo-inverse where dimensions are dead or copied.
     strength, share = 1.0, 1e-12
-    if regularized:
-        share = ledoit_wolf(grouped, scatter / samples)
+    if shrink is not None:
+        share = shrink(grouped, scatter / samples)
         strength = 1 - share
     ridge = share * float(xp.linalg.trace(scatter)) / dimensions
     factor = cholesky(mixed_with_identity(scatter, strength, ridge), overwrite=True)
@@ -128,60 +140,19 @@ def sample_gradients(features: Array, labels: Array, *, regularized: bool = Fals
     return grouped.restore(strength * (within - strength * explained))
 
 
-def regularized_h_score(*, features: Array, labels: Array, compat: str | None = None) -> Score:
-    """H-score with the covariance shrunk by Ledoit and Wolf: ``(1 - a) tr(Σ_a^-1 cov(μ_y))``.
-
-        Σ_a = (1 - a) Σ + a tr(Σ)/D I,   Σ = X̃^T X̃ / N,   a the Ledoit-Wolf shrinkage
-
-    Defined, and not saturated, for N <= D too.
-    Ibrahim, Ponomareva, Mazumder, "Newer is not always better: Rethinking transferability metrics", ECML 2022, sec. 3.
-
-    Args:
-        features: (N, D).
-        labels: (N,) integers or strings.
-        compat: ``"author"`` gives the same number.
-
-    Returns:
-        Score without unit, from 0 to C - 1. Details: samples, dimensions, classes, shrinkage.
-
-    Raises:
-        InvalidEvidence: wrong shapes, NaN, fewer than two samples.
-        CannotBeComputed: all samples are alike.
-    """
-    check_compat(compat)
-    features = check_features(features, minimum_samples=2)
-    xp = array_namespace(features)
-    samples, dimensions = (int(n) for n in features.shape)
-    grouped = centred_by_class(features, labels)
-    scatter, between = scatter_and_between(grouped)
-    covariance = scatter / samples
-    variance = float(xp.linalg.trace(covariance)) / dimensions
-    if variance == 0:
-        raise CannotBeComputed("all samples have the same features")
-    shrinkage = ledoit_wolf(grouped, covariance)
-    factor = cholesky(mixed_with_identity(covariance, 1 - shrinkage, shrinkage * variance), overwrite=True)
-    if factor is None:
-        raise CannotBeComputed("the shrunk covariance is singular to rounding")
-    between = between / (samples - 1) ** 0.5
-    trace = xp.sum(xp.matrix_transpose(between) * solve_factored(factor, xp.matrix_transpose(between)))
-    return Score(
-        (1 - shrinkage) * float(trace),
-        (),
-        {"samples": samples, "dimensions": dimensions, "classes": len(grouped.classes), "shrinkage": shrinkage},
-    )
-
-
-def ledoit_wolf(grouped: ByClass, covariance: Array) -> float:
-    """The shrinkage that minimises the expected squared error of the covariance of centred rows.
-
-    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3. The
-    fourth moments need only the squared length of each row, O(N D).
-    """
-    xp = array_namespace(covariance)
-    samples, dimensions = grouped.rows.shape
-    fourth = sum(float(xp.sum(xp.sum(group**2, axis=1) ** 2)) for group in grouped.groups()) / samples
-    squared = float(xp.sum(covariance**2))
-    variance = float(xp.linalg.trace(covariance)) / dimensions
-    distance = squared - dimensions * variance**2
-    error = min((fourth - squared) / samples, distance)
-    return error / distance if error > 0 else 0.0
+METRIC = Metric(
+    name="h_score",
+    title="H-score",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(0.0, None),
+    unit="",
+    measures="How much of the features' variation lies between classes, each direction counted at its own scale.",
+    formula="tr(cov(X)⁺ cov(μ_y))",
+    interpretation="0 means that class means coincide; C - 1 that the classes are linearly separated without overlap.",
+    caveats="Too high when D is close to N, and exactly C - 1 for N <= D: use the regularised H-score there.",
+    cost="O(N D² + D³)",
+    citation="Bao et al., An Information-Theoretic Approach to Transferability in Task Transfer Learning, ICIP 2019",
+    function=h_score,
+    resampling=Linear(score_and_shares),
+    parameters={"compat": COMPAT},
+)

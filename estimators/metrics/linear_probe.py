@@ -1,46 +1,10 @@
-"""Baselines: how well the features classify the target with no fine-tuning at all, by cross-validation."""
+"""The linear probe (a baseline): what the features are worth with no fine-tuning, by cross-validation."""
 
 import numpy as np
 
 from estimators.arrays.validation import Array, check_features, check_labels, check_number, to_numpy
+from estimators.metric import Linear, Metric, Parameter
 from estimators.score import CannotBeComputed, Score
-
-
-def nearest_neighbor(*, features: Array, labels: Array, neighbors: int = 1) -> Score:
-    """Leave-one-out accuracy of the nearest other samples' majority label (Euclidean distance; ties: the nearest).
-
-    Cover and Hart, "Nearest neighbor pattern classification", 1967. Runs on the CPU in scikit-learn.
-
-    Args:
-        features: (N, D).
-        labels: (N,) integers or strings.
-        neighbors: how many vote.
-
-    Returns:
-        Score in [0, 1]. Details: samples, dimensions, classes.
-
-    Raises:
-        InvalidEvidence: wrong shapes, NaN.
-        CannotBeComputed: no more samples than neighbours.
-    """
-    return neighbor_score_and_shares(features=features, labels=labels, neighbors=neighbors)[0]
-
-
-def neighbor_score_and_shares(*, features: Array, labels: Array, neighbors: int = 1) -> tuple[Score, np.ndarray]:
-    """The Score of `nearest_neighbor`, and (N,) what each sample adds to it."""
-    check_number("neighbors", neighbors, minimum=1, whole=True)
-    features = to_numpy(check_features(features))
-    codes, classes = check_labels(labels, length=features.shape[0])
-    if features.shape[0] <= neighbors:
-        raise CannotBeComputed(f"{neighbors} neighbours need more than {features.shape[0]} samples")
-    from sklearn.neighbors import NearestNeighbors
-
-    found = NearestNeighbors(n_neighbors=neighbors).fit(features).kneighbors(return_distance=False)
-    votes = codes[found]
-    same = votes[:, :, None] == votes[:, None, :]
-    # argmax takes the first, and so the nearest, of equally frequent labels.
-    winners = votes[np.arange(len(votes)), np.argmax(same.sum(axis=2), axis=1)]
-    return _accuracy(winners == codes, np.ones(len(codes), dtype=bool), features, classes)
 
 
 def linear_probe(*, features: Array, labels: Array, folds: int = 3, penalty: float = 1.0, fold_seed: int = 0) -> Score:
@@ -63,12 +27,10 @@ def linear_probe(*, features: Array, labels: Array, folds: int = 3, penalty: flo
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes have as many samples as there are folds.
     """
-    return probe_score_and_shares(features=features, labels=labels, folds=folds, penalty=penalty, fold_seed=fold_seed)[
-        0
-    ]
+    return score_and_shares(features=features, labels=labels, folds=folds, penalty=penalty, fold_seed=fold_seed)[0]
 
 
-def probe_score_and_shares(
+def score_and_shares(
     *, features: Array, labels: Array, folds: int = 3, penalty: float = 1.0, fold_seed: int = 0
 ) -> tuple[Score, np.ndarray]:
     """The Score of `linear_probe`, and (N,) what each sample adds to it, the classifiers being what they are."""
@@ -93,17 +55,29 @@ def probe_score_and_shares(
     correct[kept] = cross_val_predict(probe, features[kept].astype(np.float32), codes[kept], cv=split) == codes[kept]
     left_out = int(np.sum(~large))
     warnings = (f"left out: {left_out} classes have fewer than {folds} samples",) if left_out else ()
-    return _accuracy(correct, kept, features, classes, warnings)
-
-
-def _accuracy(
-    correct: np.ndarray,
-    kept: np.ndarray,
-    features: np.ndarray,
-    classes: tuple[object, ...],
-    warnings: tuple[str, ...] = (),
-) -> tuple[Score, np.ndarray]:
-    shares = correct / np.sum(kept)
     samples, dimensions = features.shape
     details = {"samples": samples, "dimensions": dimensions, "classes": len(classes)}
-    return Score(float(np.mean(correct[kept])), warnings, details), shares
+    return Score(float(np.mean(correct[kept])), warnings, details), correct / np.sum(kept)
+
+
+METRIC = Metric(
+    name="linear_probe",
+    title="Linear probe",
+    required_evidence=frozenset({"features", "labels"}),
+    range=(0.0, 1.0),
+    unit="accuracy",
+    measures="How well a linear classifier on the frozen features does on images it has not seen (a baseline).",
+    formula="accuracy of logistic regression on standardised features, stratified 3-fold cross-validation",
+    interpretation="An accuracy: the share of the largest class is what guessing gives.",
+    caveats="Measures the features as they are, so it favours models that need no fine-tuning; slow.",
+    cost="O(folds · iterations · N D C)",
+    cpu_only="everything (scikit-learn)",
+    citation="Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016",
+    function=linear_probe,
+    resampling=Linear(score_and_shares),
+    parameters={
+        "folds": Parameter(3, "number of folds", "integer", 2),
+        "penalty": Parameter(1.0, "strength of the squared penalty on the weights", exclusive=True),
+        "fold_seed": Parameter(0, "seed of the assignment to folds", "integer"),
+    },
+)
