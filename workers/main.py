@@ -18,6 +18,7 @@ from workers import runtime
 from workers.device.extractor import Extractor
 from workers.errors import Problem, Stopping
 from workers.inspection import workflow as inspections
+from workers.inspection.description import describe_old_models
 from workers.liveness import Liveness, executor_name
 from workers.ranking import workflow as rankings
 from workers.scoring.pool import scorer_count, scorer_pool
@@ -75,20 +76,10 @@ def publish_catalog(extractor: Extractor, database: Database) -> None:
     except Problem as problem:
         log.warning("the catalog was not published", code=problem.code, detail=problem.detail)
         return
-    rows = [
-        {
-            "name": model["name"],
-            "architecture": model["architecture"],
-            "parameters": model.get("parameters"),
-            "details": {
-                key: value for key, value in model.items() if key not in ("name", "architecture", "parameters")
-            },
-        }
-        for model in models
-    ]
     with database.transaction() as session:
-        Catalog(session).replace(rows)
-    log.info("catalog published", models=len(rows))
+        Catalog(session).replace(models)
+        describe_old_models(session)
+    log.info("catalog published", models=len(models))
 
 
 def run(settings: Settings) -> None:

@@ -1,28 +1,30 @@
 """Models, zoos, and the catalog of what timm can build."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response, status
 
+from app import zoos
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
+from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
 from app.api.paths import ModelPath, ZooPath
 from app.api.problems import problem_responses
 from app.api.route import Route
+from app.db.repositories.model_filters import conditions
 from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.tables import Model, ResourceState, Zoo
+from app.registration import register
 from app.schemas.models import (
     CatalogEntry,
     ModelAnswer,
     ModelChange,
     ModelCreate,
-    ZooAnswer,
-    ZooCreate,
-    ZooMember,
     card_member,
 )
 from app.schemas.page import Page
+from app.schemas.zoos import Unavailable, ZooAnswer, ZooCreate, ZooMember, ZooQuery
 from app.services import models
 
 router = APIRouter(prefix="/v1", route_class=Route)
@@ -33,7 +35,6 @@ def answer(row: Model) -> ModelAnswer:
     columns = {name: getattr(row, name) for name in ModelAnswer.model_fields if hasattr(row, name)}
     return ModelAnswer(
         **columns,
-        architecture=card_member(row.card, "architecture"),
         feature_dimension=card_member(row.card, "feature_dimension"),
         source_classes=card_member(row.card, "source_classes"),
         input=card_member(row.card, "input"),
@@ -54,7 +55,7 @@ def create_model(
 
     A model whose weights do not load completely is refused: it is never scored at random initialisation.
     """
-    row = models.register(session, jobs, settings, caller, body)
+    row = register(session, jobs, settings, caller, body)
     response.headers.update({"Location": f"/v1/models/{row.id}", "Retry-After": "2"})
     return answer(row)
 
@@ -63,14 +64,26 @@ def create_model(
 def list_models(
     session: ReadSessionDep,
     caller: ReaderDep,
+    wanted: ModelFilterDep,
     limit: LimitQuery = 50,
     cursor: CursorQuery = None,
+    source: Annotated[
+        Literal["registered", "timm"],
+        Query(description="`registered`: the models that you may see, newest first. `timm`: all that can be had."),
+    ] = "registered",
     state: ResourceState | None = None,
     owner: str | None = None,
     created_after: TimeQuery = None,
     created_before: TimeQuery = None,
-) -> Page[ModelAnswer]:
-    """The models that you may see, newest first."""
+) -> Page[ModelAnswer] | Page[CatalogEntry]:
+    """Search models by what they are: hard limits first. A fact that is not known fulfils no limit on it.
+
+    With `source=timm` these are the pre-trained models that the workers' timm can build by name, in alphabetical order,
+    registered or not; `state`, `owner` and the moments are then ignored, and no speed is known.
+    """
+    if source == "timm":
+        entries = Catalog(session).matching(wanted, limit=limit + 1, after=cursor)
+        return page_of(entries, limit, CatalogEntry.model_validate, key=lambda row: row.name)
     rows = Models(session).page(
         caller,
         limit=limit,
@@ -78,7 +91,7 @@ def list_models(
         owner=owner,
         created_after=created_after,
         created_before=created_before,
-        conditions=[] if state is None else [Model.state == state],
+        conditions=[*conditions(Model, wanted), *([] if state is None else [Model.state == state])],
     )
     return page_of(rows, limit, answer)
 
@@ -106,35 +119,39 @@ def delete_model(model: ModelPath, session: SessionDep, caller: SubmitterDep) ->
     models.delete(session, caller, model)
 
 
-@router.get("/catalog", tags=["models"])
-def list_catalog(
-    session: ReadSessionDep,
-    caller: ReaderDep,
-    search: Annotated[str | None, Query(max_length=100, description="Part of a name.")] = None,
-    limit: LimitQuery = 50,
-    cursor: CursorQuery = None,
-) -> Page[CatalogEntry]:
-    """The pre-trained models that the workers' timm can build by name, in alphabetical order."""
-    rows = Catalog(session).search(search, limit=limit, after=cursor)
-    return page_of(rows, limit, CatalogEntry.model_validate, key=lambda row: row.name)
-
-
-def zoo_answers(session: ReadSessionDep, caller: ReaderDep, zoos: Sequence[Zoo]) -> dict[str, ZooAnswer]:
+def zoo_answers(session: ReadSessionDep, caller: ReaderDep, rows: Sequence[Zoo]) -> dict[str, ZooAnswer]:
     """Zoos whose members are loaded, by id, as this caller sees them."""
-    members = models.members(session, caller, zoos)
-    return {
-        zoo.id: ZooAnswer(
-            **{name: getattr(zoo, name) for name in ("id", "name", "owner", "shared", "created_at")},
-            models=[ZooMember.model_validate(row) for row in members[zoo.id]],
-        )
-        for zoo in zoos
-    }
+    listed = zoos.members(session, caller, rows)
+    return {zoo.id: _zoo_answer(session, caller, zoo, listed[zoo.id]) for zoo in rows}
+
+
+def _zoo_answer(session: ReadSessionDep, caller: ReaderDep, zoo: Zoo, listed: Sequence[Model]) -> ZooAnswer:
+    query = None if zoo.query is None else ZooQuery(**zoo.query)
+    found, missing = (listed, []) if query is None else zoos.find(session, caller, query)
+    return ZooAnswer(
+        **{name: getattr(zoo, name) for name in ("id", "name", "owner", "shared", "created_at")},
+        query=query,
+        models=[ZooMember.model_validate(row) for row in found],
+        unavailable=[Unavailable(**entry) for entry in zoo.unavailable or []],
+        missing=len(missing),
+    )
 
 
 @router.post("/zoos", status_code=status.HTTP_201_CREATED, responses=problem_responses(409), tags=["zoos"])
-def create_zoo(body: ZooCreate, response: Response, session: SessionDep, caller: SubmitterDep) -> ZooAnswer:
-    """Name a set of registered models, so that rankings can ask for all of them."""
-    zoo = models.create_zoo(session, caller, body)
+def create_zoo(
+    body: ZooCreate,
+    response: Response,
+    session: SessionDep,
+    jobs: JobsDep,
+    settings: SettingsDep,
+    caller: SubmitterDep,
+) -> ZooAnswer:
+    """Name a set of models, listed or found by a query, so that rankings can ask for all of them.
+
+    Listed models that are not registered yet are registered; one that cannot be had is told in `unavailable`, and the
+    others go on. A query is asked anew each time that a ranking starts.
+    """
+    zoo = models.create_zoo(session, jobs, settings, caller, body)
     response.headers["Location"] = f"/v1/zoos/{zoo.id}"
     return zoo_answers(session, caller, [zoo])[zoo.id]
 
@@ -150,11 +167,11 @@ def list_zoos(
     created_before: TimeQuery = None,
 ) -> Page[ZooAnswer]:
     """The zoos that you may see, newest first."""
-    zoos = Zoos(session)
-    rows = zoos.page(
+    repository = Zoos(session)
+    rows = repository.page(
         caller, limit=limit, before=cursor, owner=owner, created_after=created_after, created_before=created_before
     )
-    zoos.load_members(rows)
+    repository.load_members(rows)
     shown = zoo_answers(session, caller, rows)
     return page_of(rows, limit, lambda zoo: shown[zoo.id])
 

@@ -165,7 +165,11 @@ class Dataset(Owned, Base):
 
 
 class Model(Owned, Base):
-    """A pre-trained network; `card` is what its inspection found."""
+    """A pre-trained network; `card` is what its inspection found.
+
+    `weight_bytes` is of the weights in 32 bits, `input_size` the width in pixels, `top1` percent on ImageNet as timm
+    publishes it, `images_per_second` the speed of the last forward pass on this deployment.
+    """
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("owner", "name"),)
@@ -175,6 +179,14 @@ class Model(Owned, Base):
     spec: Mapped[dict[str, Any]]
     source_dataset: Mapped[str | None] = mapped_column(String(300))
     license: Mapped[str | None] = mapped_column(String(300))
+    architecture: Mapped[str | None] = mapped_column(String(200), index=True)
+    family: Mapped[str | None] = mapped_column(String(200))
+    tag: Mapped[str | None] = mapped_column(String(200))
+    gmacs: Mapped[float | None]
+    weight_bytes: Mapped[int | None]
+    input_size: Mapped[int | None]
+    top1: Mapped[float | None]
+    images_per_second: Mapped[float | None]
     state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
     problem: Mapped[dict[str, Any] | None]
     digest: Mapped[str | None] = mapped_column(String(64))
@@ -185,13 +197,18 @@ class Model(Owned, Base):
 
 
 class Zoo(Owned, Base):
-    """A named set of models."""
+    """A named set of models: those listed, or those that `query` finds when a ranking starts.
+
+    `unavailable` are names that could not be registered, each with its problem.
+    """
 
     __tablename__ = "zoos"
     __table_args__ = (UniqueConstraint("owner", "name"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("zoo"))
     name: Mapped[str] = mapped_column(String(200))
+    query: Mapped[dict[str, Any] | None]
+    unavailable: Mapped[list[dict[str, Any]] | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     members: Mapped[list["ZooModel"]] = relationship(
         lazy="raise", order_by="ZooModel.position", cascade="all, delete-orphan"
@@ -312,13 +329,26 @@ class Worker(Base):
 
 
 class CatalogModel(Base):
-    """A model that the workers' timm can build, so that the API can search without timm."""
+    """A model that the workers' timm can build, so that the API can search without timm; columns as in `Model`.
+
+    `training_data` are the data sets that the tag names, `details` says where each fact comes from.
+    """
 
     __tablename__ = "catalog_models"
 
     name: Mapped[str] = mapped_column(String(300), primary_key=True)
     architecture: Mapped[str] = mapped_column(String(200), index=True)
+    family: Mapped[str] = mapped_column(String(200), index=True)
+    tag: Mapped[str] = mapped_column(String(200))
     parameters: Mapped[int | None]
+    gmacs: Mapped[float | None]
+    weight_bytes: Mapped[int | None]
+    input_size: Mapped[int | None]
+    source_classes: Mapped[int | None]
+    license: Mapped[str | None] = mapped_column(String(300))
+    source_dataset: Mapped[str | None] = mapped_column(String(300))
+    training_data: Mapped[list[str]]
+    top1: Mapped[float | None]
     details: Mapped[dict[str, Any]]
     published_at: Mapped[datetime] = mapped_column(default=now)
 

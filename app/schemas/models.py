@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from app.db.tables import ResourceState
-from app.schemas.base import LONGEST_LIST, Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
+from app.schemas.base import Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
 
 Channels = Annotated[list[float], Field(min_length=1, max_length=16)]
 
@@ -108,7 +108,14 @@ class ModelAnswer(OwnedAnswer):
     problem: Problem | None
     digest: str | None = Field(description="SHA-256 of the weights: the same weights, the same value.")
     architecture: str | None
+    family: str | None = Field(description="timm's module of the architecture.")
+    tag: str | None
     parameters: int | None = Field(description="Number of weights.")
+    gmacs: float | None = Field(description="Billions of multiply-adds of one image.")
+    weight_bytes: int | None = Field(description="Of the weights in 32 bits.")
+    input_size: int | None = Field(description="Pixels.")
+    top1: float | None = Field(description="Percent on ImageNet, as timm publishes it.")
+    images_per_second: float | None = Field(description="Measured in the last forward pass on this deployment.")
     feature_dimension: int | None
     source_classes: int | None = Field(description="Outputs as probabilities; 0 without a classifier.")
     input: JsonObject | None = Field(description="Input size, normalisation and crop.")
@@ -117,40 +124,22 @@ class ModelAnswer(OwnedAnswer):
 
 
 class CatalogEntry(Answer):
-    """A model that the workers' timm can build from its name."""
+    """A model that the workers' timm can build from its name. What is not known is null."""
 
     name: str
     architecture: str
-    parameters: int | None
-    details: JsonObject
-
-
-class ZooCreate(Body):
-    """A named set of registered models."""
-
-    model_config = Body.model_config | {
-        "json_schema_extra": {"examples": [{"name": "small", "models": ["mobilenetv2_100.tv_in1k"]}]}
-    }
-
-    name: Name
-    models: list[Reference] = Field(
-        min_length=1, max_length=LONGEST_LIST, description="Ids or names of registered models."
-    )
-    shared: bool = False
-
-
-class ZooMember(Answer):
-    """A model of a zoo."""
-
-    id: str
-    name: str
-    state: ResourceState
-
-
-class ZooAnswer(OwnedAnswer):
-    """A zoo with its models."""
-
-    models: list[ZooMember]
+    family: str = Field(description="timm's module of the architecture.")
+    tag: str = Field(description="The recipe and the data, as timm writes them.")
+    parameters: int | None = Field(description="Number of weights.")
+    gmacs: float | None = Field(description="Billions of multiply-adds of one image of the published input size.")
+    weight_bytes: int | None = Field(description="Of the weights in 32 bits.")
+    input_size: int | None = Field(description="Pixels.")
+    source_classes: int | None
+    license: str | None
+    source_dataset: str | None = Field(description="What the weights were trained on last, as the tag says.")
+    training_data: list[str] = Field(description="All data sets that the tag names, first to last.")
+    top1: float | None = Field(description="Percent on ImageNet, as timm's results table states it.")
+    details: JsonObject = Field(description="Among it `sources`: where each fact comes from.")
 
 
 def card_member(card: dict[str, Any] | None, member: str) -> Any:

@@ -1,89 +1,18 @@
 """Rules of models and zoos."""
 
-import re
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
-from app.db.repositories.models import Catalog, Models, Zoos
+from app.db.repositories.models import Models, Zoos
 from app.db.tables import Model, Zoo, ZooModel
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
-from app.paths import OutsideRoots, is_file, is_folder, under_roots
-from app.schemas.models import ModelChange, ModelCreate, ZooCreate
+from app.registration import register_missing
+from app.schemas.models import ModelChange
+from app.schemas.zoos import ZooCreate
 from app.settings import Settings
-
-HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-TIMM_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_.-]+)?")
-
-
-def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ModelCreate) -> Model:
-    """Store a model and have a worker load and digest it."""
-    models = Models(session)
-    name = body.name or body.model
-    if name is None:
-        raise Invalid("a model needs a `name`")
-    if models.name_is_taken(caller.owner, name):
-        raise Conflict(f"you have a model named {name!r} already; give another `name`, or delete that one")
-    row = models.add(
-        Model(
-            name=name,
-            spec=_spec(session, settings, body),
-            source_dataset=body.source_dataset,
-            license=body.license,
-            owner=caller.owner,
-            shared=body.shared,
-        )
-    )
-    jobs.inspect_model(session, row.id)
-    return row
-
-
-def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, Any]:
-    if body.weights is not None:
-        return {
-            "kind": "file",
-            "path": _local(settings, "/weights", body.weights, folder=False),
-            "architecture": body.architecture,
-            "arguments": body.arguments or {},
-            "num_classes": body.num_classes,
-            "input": body.input.model_dump(exclude_none=True) if body.input else {},
-        }
-    reference = body.model or ""
-    if reference.startswith("hf-hub:"):
-        match = HUB_NAME.fullmatch(reference.removeprefix("hf-hub:"))
-        if match is None:
-            raise Invalid.at(
-                "/model", f"{reference!r} is not of the form hf-hub:owner/name or hf-hub:owner/name@revision"
-            )
-        return {"kind": "hf-hub", "name": match["name"], "revision": match["revision"]}
-    if reference.startswith("local-dir:"):
-        path = _local(settings, "/model", reference.removeprefix("local-dir:"), folder=True)
-        return {"kind": "local-dir", "path": path}
-    if not TIMM_NAME.fullmatch(reference):
-        raise Invalid.at(
-            "/model",
-            f"{reference!r} is not a timm name such as resnet50.a1_in1k; other places are written hf-hub:owner/name or "
-            "local-dir:PATH",
-        )
-    catalog = Catalog(session)
-    if not catalog.is_empty() and not catalog.has(reference):
-        near = [row.name for row in catalog.search(reference.split(".")[0], limit=5, after=None)][:5]
-        advice = f"; near it are {', '.join(near)}" if near else "; GET /v1/catalog searches all names"
-        raise Invalid.at("/model", f"timm has no pre-trained weights named {reference!r}{advice}")
-    return {"kind": "timm", "name": reference}
-
-
-def _local(settings: Settings, pointer: str, path: str, *, folder: bool) -> str:
-    try:
-        resolved = under_roots(path, (*settings.model_roots, settings.zoo_folder), setting="FORERANK_MODEL_ROOTS")
-    except OutsideRoots as error:
-        raise Invalid.at(pointer, str(error)) from error
-    if not (is_folder(resolved) if folder else is_file(resolved)):
-        raise Invalid.at(pointer, f"{resolved} is not a {'folder' if folder else 'file'}")
-    return str(resolved)
 
 
 def get(session: Session, caller: Caller, reference: str) -> Model:
@@ -152,14 +81,25 @@ def resolve(session: Session, caller: Caller, references: Sequence[str], *, poin
     return [found[reference] for reference in references]
 
 
-def create_zoo(session: Session, caller: Caller, body: ZooCreate) -> Zoo:
-    """Store a named set of models."""
+def create_zoo(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ZooCreate) -> Zoo:
+    """Store a named set of models; what is missing of a list is registered, and what cannot be had is noted."""
     zoos = Zoos(session)
     if zoos.name_is_taken(caller.owner, body.name):
         raise Conflict(f"you have a zoo named {body.name!r} already; give another `name`, or delete that one")
-    members = resolve(session, caller, body.models)
     zoo = Zoo(name=body.name, owner=caller.owner, shared=body.shared)
+    zoo.members = []
+    if body.query is not None:
+        zoo.query = body.query.model_dump(exclude_none=True)
+        return zoos.add(zoo)
+    members, unavailable = register_missing(session, jobs, settings, caller, body.models or [], shared=body.shared)
+    if not members:
+        errors = [
+            {"pointer": f"/models/{number}", "detail": entry["problem"]["detail"]}
+            for number, entry in enumerate(unavailable)
+        ]
+        raise Invalid("none of the models can be had", errors=errors)
     zoo.members = [ZooModel(model_id=model.id, position=position) for position, model in enumerate(members)]
+    zoo.unavailable = unavailable
     return zoos.add(zoo)
 
 
@@ -169,19 +109,6 @@ def get_zoo(session: Session, caller: Caller, reference: str) -> Zoo:
     if zoo is None:
         raise NotFound(f"there is no zoo {reference!r}; GET /v1/zoos lists them")
     return zoo
-
-
-def members(session: Session, caller: Caller, zoos: Sequence[Zoo]) -> dict[str, list[Model]]:
-    """Zoo -> its models, in order; without those that the caller may not see, now that the request is made."""
-    rows = Models(session).get_many({member.model_id for zoo in zoos for member in zoo.members})
-    return {
-        zoo.id: [
-            row
-            for member in zoo.members
-            if (row := rows[member.model_id]).owner == caller.owner or row.shared or caller.is_admin
-        ]
-        for zoo in zoos
-    }
 
 
 def delete_zoo(session: Session, caller: Caller, reference: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app import zoos
 from app.caller import Caller
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
@@ -38,7 +39,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
     target = _usable_dataset(session, caller, body.target, "/target")
     if target.class_counts is not None and len(target.class_counts) < MINIMUM_CLASSES:
         raise Invalid.at("/target", f"{target.name!r} has one class only; a ranking needs at least {MINIMUM_CLASSES}")
-    models = _pool(session, caller, body)
+    models = _pool(session, jobs, caller, body)
     metrics = chosen_metrics(body.metrics)
     _check_sizes(body, len(models))
     ranking = Ranking(
@@ -86,13 +87,13 @@ def _usable_dataset(session: Session, caller: Caller, reference: str, pointer: s
     return dataset
 
 
-def _pool(session: Session, caller: Caller, body: RankingCreate) -> list[Model]:
+def _pool(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate) -> list[Model]:
     if body.zoo is not None:
         try:
             zoo = model_rules.get_zoo(session, caller, body.zoo)
         except NotFound as error:
             raise Invalid.at("/zoo", error.detail) from error
-        models = model_rules.members(session, caller, [zoo])[zoo.id]
+        models = zoos.resolve(session, jobs, caller, zoo)
         if not models:
             raise Invalid.at("/zoo", f"the zoo {zoo.name!r} holds no model that is yours or shared")
     else:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import _builder
 
 from app.settings import Settings
-from workers.device.loading import inspect_model, load_model, publish_catalog
+from workers.device.loading import inspect_model, load_model
 from workers.device.weights import check_finite, watched_loading
 from workers.errors import ModelRefused, ModelUnavailable
 
@@ -338,14 +338,6 @@ class TestHub:
         with pytest.raises(ModelUnavailable, match="cannot be reached"):
             inspect_model({"kind": "hf-hub", "name": "owner/other"}, settings)
         assert constants.HF_HUB_OFFLINE is False
-
-
-def test_catalog_lists_what_is_installed() -> None:
-    entries = {entry["name"]: entry for entry in publish_catalog()}
-    assert len(entries) > 1000
-    assert entries["resnet50.a1_in1k"]["architecture"] == "resnet50"
-    assert entries["resnet50.a1_in1k"]["tag"] == "a1_in1k"
-    assert entries["resnet50.a1_in1k"]["input_size"] == [3, 224, 224]
 
 
 def test_the_single_logit_is_a_pair(model_spec: Specify, settings: Settings) -> None:

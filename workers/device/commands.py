@@ -2,8 +2,9 @@
 
 from app.processes.role import Commands
 from app.settings import Settings
+from workers.catalog.publish import publish_catalog
 from workers.device.extraction import configure_torch, extract
-from workers.device.loading import inspect_model, publish_catalog
+from workers.device.loading import inspect_model
 
 
 def commands(settings: Settings) -> Commands:

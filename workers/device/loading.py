@@ -352,28 +352,3 @@ def _stages(module: nn.Module) -> list[str]:
     modules = dict(module.named_modules())
     names = [entry["module"] for entry in entries if entry.get("module") in modules]
     return list(dict.fromkeys(names)) or [name for name, _ in module.named_children()]
-
-
-def publish_catalog() -> list[dict[str, Any]]:
-    """Every pre-trained name of the installed timm, without building any model.
-
-    Returns:
-        One dictionary a name: ``name``, ``architecture``, ``tag``, ``parameters`` (None: known only once a model is
-        built), ``input_size``, ``source_classes``, ``license``.
-    """
-    entries = []
-    for name in timm.list_pretrained():
-        config = timm.get_pretrained_cfg(name)
-        architecture, _, tag = name.partition(".")
-        entries.append(
-            {
-                "name": name,
-                "architecture": architecture,
-                "tag": tag,
-                "parameters": None,
-                "input_size": list(config.input_size),
-                "source_classes": config.num_classes,
-                "license": config.license,
-            }
-        )
-    return entries

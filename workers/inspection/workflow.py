@@ -13,6 +13,7 @@ from app.errors import failure
 from app.jobs import Workflow
 from app.settings import Settings
 from workers.errors import Problem, Stopped
+from workers.inspection.description import describe
 from workers.inspection.images import inspect_dataset as read_dataset
 from workers.ranking.planning import index_path
 from workers.runtime import current
@@ -109,6 +110,8 @@ def inspect_model_step(model_id: str) -> str:
                 setattr(row, name, value)
             if row.license is None and values.get("card"):
                 row.license = values["card"].get("license")
+            if row.card is not None:
+                describe(session, row)
             row.inspected_at = now()
     log.info("model inspected", model=model_id, state=values["state"].value)
     return str(values["state"].value)

@@ -312,7 +312,10 @@ def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: l
     decoded = sum(result["images_decoded"] for result in done)
     loaded = sum(result["models_loaded"] for result in done)
     forward = seconds.get("forward", 0.0)
+    speed = round(images / forward, 2) if forward else None
     with runtime.database.transaction() as session:
+        if speed is not None:
+            Models(session).note_speed(model_id, speed)
         rankings = Rankings(session)
         rankings.update_run(
             ranking_id,
@@ -321,7 +324,7 @@ def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: l
             stage=None,
             reused=not done,
             seconds=seconds,
-            images_per_second=round(images / forward, 2) if forward else None,
+            images_per_second=speed,
             images_decoded=decoded,
             models_loaded=loaded,
             warnings=[warning for result in done for warning in result["warnings"]],

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import selectinload
 
 from app.caller import LOCAL_CALLER, Caller
+from app.db.repositories.model_filters import conditions
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
     FINAL_STATES,
@@ -15,10 +16,12 @@ from app.db.tables import (
     Model,
     Ranking,
     RankingModel,
+    ResourceState,
     Zoo,
     ZooModel,
     now,
 )
+from app.schemas.zoos import ModelFilter
 
 
 class Models(OwnedRepository[Model]):
@@ -47,6 +50,11 @@ class Models(OwnedRepository[Model]):
         rows = self.session.scalars(select(Model).where(Model.id.in_(list(identifiers))))
         return {row.id: row for row in rows}
 
+    def matching(self, caller: Caller, wanted: ModelFilter, *, limit: int) -> list[Model]:
+        """Up to ``limit`` visible models that are what is wanted, by name, and by id where names are equal."""
+        query = self.visible(caller).where(*conditions(Model, wanted))
+        return list(self.session.scalars(query.order_by(Model.name, Model.id).limit(limit)))
+
     def withdrawn(self, ranking: Ranking) -> set[str]:
         """Models of the ranking that its owner may not use anymore, since their owner does not share them now."""
         found = set(
@@ -71,6 +79,15 @@ class Models(OwnedRepository[Model]):
                 .where(RankingModel.model_id == model_id, Ranking.state.not_in(FINAL_STATES))
             )
         ]
+
+    def not_described(self) -> list[Model]:
+        """Inspected models of which the catalog may know more than their row says."""
+        query = select(Model).where(Model.state == ResourceState.READY, Model.family.is_(None))
+        return list(self.session.scalars(query))
+
+    def note_speed(self, model_id: str, images_per_second: float) -> None:
+        """Keep how fast the model ran."""
+        self.session.execute(update(Model).where(Model.id == model_id).values(images_per_second=images_per_second))
 
     def has_rankings(self, model_id: str) -> bool:
         """Whether any ranking, finished ones too, has a row of the model."""
@@ -130,11 +147,10 @@ class Catalog:
             moment = now()
             self.session.execute(insert(CatalogModel), [{**row, "published_at": moment} for row in rows])
 
-    def search(self, text: str | None, *, limit: int, after: str | None) -> list[CatalogModel]:
-        """Up to ``limit + 1`` models whose names hold ``text``, by name."""
-        query = select(CatalogModel).order_by(CatalogModel.name).limit(limit + 1)
-        if text:
-            query = query.where(CatalogModel.name.contains(text, autoescape=True))
+    def matching(self, wanted: ModelFilter, *, limit: int, after: str | None = None) -> list[CatalogModel]:
+        """Up to ``limit`` models that are what is wanted, by name, after the name ``after``."""
+        query = select(CatalogModel).where(*conditions(CatalogModel, wanted))
+        query = query.order_by(CatalogModel.name).limit(limit)
         if after is not None:
             query = query.where(CatalogModel.name > after)
         return list(self.session.scalars(query))
@@ -143,6 +159,11 @@ class Catalog:
         """Whether no worker has published yet."""
         return self.session.scalar(select(CatalogModel.name).limit(1)) is None
 
-    def has(self, name: str) -> bool:
-        """Whether timm knows the name."""
-        return self.session.get(CatalogModel, name) is not None
+    def get(self, name: str) -> CatalogModel | None:
+        """The model of this name, if timm knows it."""
+        found: CatalogModel | None = self.session.get(CatalogModel, name)
+        return found
+
+    def of_architectures(self, names: Iterable[str]) -> list[CatalogModel]:
+        """All that is published of these architectures."""
+        return list(self.session.scalars(select(CatalogModel).where(CatalogModel.architecture.in_(set(names)))))
