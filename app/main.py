@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings.url)
+        database = Database(settings.url, limit_seconds=settings.database_limit_seconds)
         try:
             check_bind(settings, database)
             sweep(settings, database)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.api.strict_json import pointer_part
@@ -87,6 +88,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(IntegrityError, _raced)
     app.add_exception_handler(DataError, _refused_value)
     app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(PoolTimeout, _database_away)
 
 
 def _request_id(request: Request) -> str | None:
@@ -111,7 +113,8 @@ async def _refused_value(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
-    log.error("the database does not answer", exc_info=error)
+    # One line: an outage meets every request, and a traceback costs the event loop more than the request did.
+    log.error("the database does not answer", reason=str(getattr(error, "orig", None) or error).partition("\n")[0])
     return await _forerank(
         request, Unavailable("the database does not answer; try again soon", headers={"Retry-After": "5"})
     )

@@ -11,7 +11,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Float
 
+from app.db.bounded import bound
+
 SQLITE_BUSY_SECONDS = 30
+POOL_SECONDS = 30
 
 
 class database_seconds(ColumnElement[float]):  # noqa: N801 - reads as an SQL function
@@ -49,9 +52,14 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 
 class Database:
-    """An engine with its two kinds of session. Close it to give its connections back."""
+    """An engine with its two kinds of session. Close it to give its connections back.
 
-    def __init__(self, url: str | URL, *, pool_size: int = 10) -> None:
+    Args:
+        limit_seconds: of one statement, and of the wait for a connection, on PostgreSQL; beyond it SQLAlchemy's
+            `OperationalError` or `TimeoutError`. None: as long as it takes.
+    """
+
+    def __init__(self, url: str | URL, *, pool_size: int = 10, limit_seconds: float | None = None) -> None:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
@@ -61,8 +69,15 @@ class Database:
             _prepare_sqlite(self.engine)
         elif parsed.get_backend_name() == "postgresql":
             self.engine = create_engine(
-                parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, hide_parameters=True
+                parsed,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,
+                pool_timeout=limit_seconds or POOL_SECONDS,
+                hide_parameters=True,
             )
+            if limit_seconds is not None:
+                bound(self.engine, limit_seconds)
         else:
             raise ValueError(f"FORERANK_DATABASE_URL: {parsed.get_backend_name()} is not sqlite or postgresql")
         self._writing = self.engine.execution_options(writes=True)

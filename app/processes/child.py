@@ -44,6 +44,7 @@ def main() -> None:
     def send(message: dict[str, Any]) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
 
+    send({"ready": True})
     while True:
         message = messages.get()
         limit_processor(role, settings)

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import SecretStr
+
 from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLimitExceeded
 from app.processes.limits import memory_limit_megabytes
 from app.processes.role import Progress, Role, variable
@@ -24,8 +26,6 @@ from app.processes.threads import thread_count
 from app.settings import SLEEPING_THREADS, Settings
 
 POLLING_SECONDS = 0.1
-# A child reads what strangers send, and needs no database.
-NOT_INHERITED = frozenset({"FORERANK_DATABASE_URL"})
 
 
 class ChildProcess:
@@ -69,12 +69,10 @@ class ChildProcess:
             self._raise_if(should_stop)
         try:
             self._raise_if(should_stop)
-            limit = self._role.time_limit(self._settings)
-            deadline = None if limit is None else time.monotonic() + limit
             try:
-                self._start()
+                self._start(should_stop)
                 self._send({"command": command, "payload": payload})
-                answer = self._wait(progress, should_stop, deadline)
+                answer = self._wait(self._role.time_limit(self._settings), should_stop, progress)
             except ProcessDied:
                 self._kill()
                 # `close` kills the process to interrupt its command, which must not look like a fault of the command.
@@ -112,7 +110,7 @@ class ChildProcess:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _start(self) -> None:
+    def _start(self, should_stop: Callable[[], bool] | None) -> None:
         if self._process is not None and self._process.poll() is None:
             return
         self._kill()
@@ -128,13 +126,20 @@ class ChildProcess:
                 )
             )
         self._socket, self._received = ours, b""
-        settings = self._settings.model_dump(mode="json", exclude={"database_url"})
+        settings = self._settings.model_dump(mode="json", exclude=self._secrets())
         self._send({"role": asdict(self._role), "settings": settings})
+        # What its libraries take to load is not the command's time.
+        self._wait(None, should_stop)
 
     def _environment(self) -> dict[str, str]:
         threads = str(self._role.threads or thread_count(self._settings))
-        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        withheld = set(map(variable, self._secrets()))
+        inherited = {name: value for name, value in os.environ.items() if name not in withheld}
         return SLEEPING_THREADS | inherited | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+    def _secrets(self) -> set[str]:
+        """Settings that a child must not know: it reads what strangers send, and needs none of them."""
+        return {name for name, value in self._settings if isinstance(value, SecretStr)}
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._socket is not None  # noqa: S101 - set by _start
@@ -144,8 +149,10 @@ class ChildProcess:
             raise self._death() from None
 
     def _wait(
-        self, progress: Progress | None, should_stop: Callable[[], bool] | None, deadline: float | None
+        self, limit: float | None, should_stop: Callable[[], bool] | None, progress: Progress | None = None
     ) -> dict[str, Any]:
+        """The next message that is not progress."""
+        deadline = None if limit is None else time.monotonic() + limit
         while True:
             for message in self._messages():
                 if "progress" not in message:

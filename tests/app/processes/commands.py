@@ -37,7 +37,7 @@ def commands(settings: Settings) -> Commands:
     return {
         "echo": lambda payload, progress: payload,
         "environment": lambda payload, progress: os.environ.get(payload["name"]),
-        "database": lambda payload, progress: settings.database_url,
+        "database": lambda payload, progress: settings.database_url.get_secret_value(),
         "refuse": refuse,
         "break": lambda payload, progress: payload["missing"],
         "exit": lambda payload, progress: os._exit(payload["code"]),
