@@ -4,14 +4,17 @@ Workers write it and score the ensembles of the request; the API reads it and sc
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from app.errors import failure
+from app.contracts.base import JsonObject
+from app.contracts.ensembles import EnsembleResult
+from app.contracts.problems import failure
+from app.contracts.question import EnsembleChoice, EnsembleReading
 from app.plain import plain
 from estimators.ensembles.selection import Selection
 from estimators.ensembles.terms import Pool
@@ -58,29 +61,29 @@ def load_pool(folder: Path, preset: str) -> Pool | None:
     )
 
 
-def reading(choice: Mapping[str, Any]) -> dict[str, Any]:
+def reading(choice: EnsembleReading) -> dict[str, Any]:
     """The keyword arguments of `select` and `score_ensemble` that a request means."""
     return {
-        "method": choice["method"],
-        "preset": choice["preset"],
-        "weights": choice["weights"] if choice["method"] == "osborn" else None,
-        "standardize": choice["standardize"],
-        "cohesion": choice["cohesion"],
-        "near_copies": choice["near_copies"],
-        "missing": choice["missing"],
-        "budget": choice["max_parameters"],
-        "top": choice["top"],
+        "method": choice.method,
+        "preset": choice.preset,
+        "weights": choice.weights.plain() if choice.method == "osborn" else None,
+        "standardize": choice.standardize,
+        "cohesion": choice.cohesion,
+        "near_copies": choice.near_copies,
+        "missing": choice.missing,
+        "budget": choice.max_parameters,
+        "top": choice.top,
     }
 
 
-def search(choice: Mapping[str, Any]) -> dict[str, Any]:
+def search(choice: EnsembleChoice) -> dict[str, Any]:
     """The keyword arguments that `select` alone takes."""
-    return {"size": choice["size"], "search": choice["search"]}
+    return {"size": choice.size, "search": choice.search}
 
 
-def attempt(compute: Callable[[], Selection]) -> dict[str, Any]:
-    """The selection as JSON, or the reason why there is none."""
+def attempt(request: JsonObject, compute: Callable[[], Selection]) -> EnsembleResult:
+    """The selection, or the reason why there is none."""
     try:
-        return {"problem": None, "selection": plain(asdict(compute()))}
+        return EnsembleResult.read({"request": request, "selection": plain(asdict(compute()))})
     except (CannotBeComputed, InvalidEvidence) as error:
-        return {"problem": failure("metric-problem", f"cannot be computed: {error}"), "selection": None}
+        return EnsembleResult(request=request, problem=failure("metric-problem", f"cannot be computed: {error}"))

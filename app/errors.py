@@ -1,7 +1,9 @@
-"""One tree of errors. Each knows its HTTP status and its problem type (RFC 9457); raise them anywhere below a route."""
+"""One tree of errors. Each has a code of `app.contracts.problems`; raise them anywhere below a route."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
+
+from app.contracts.problems import KINDS, problem_type
 
 
 class ForerankError(Exception):
@@ -12,9 +14,7 @@ class ForerankError(Exception):
         headers: HTTP headers that belong to the answer.
     """
 
-    status: ClassVar[int] = 500
     code: ClassVar[str] = "internal-error"
-    title: ClassVar[str] = "Something went wrong on the server"
 
     def __init__(
         self,
@@ -28,11 +28,16 @@ class ForerankError(Exception):
         self.errors = [dict(error) for error in errors]
         self.headers = dict(headers or {})
 
+    @property
+    def status(self) -> int:
+        """Of the HTTP answer."""
+        return KINDS[self.code].status or 500
+
     def problem(self) -> dict[str, Any]:
-        """The members of the problem document; also what is stored with a row that failed."""
+        """The members of the problem document."""
         document: dict[str, Any] = {
             "type": problem_type(self.code),
-            "title": self.title,
+            "title": KINDS[self.code].title,
             "status": self.status,
             "detail": self.detail,
         }
@@ -41,81 +46,58 @@ class ForerankError(Exception):
         return document
 
 
-def problem_type(code: str) -> str:
-    """The URI of a kind of problem."""
-    return f"urn:forerank:problem:{code}"
-
-
 class BadRequest(ForerankError):
     """The request cannot be read at all."""
 
-    status = 400
     code = "bad-request"
-    title = "The request cannot be read"
 
 
 class Unauthenticated(ForerankError):
     """No key, or one that is not known."""
 
-    status = 401
     code = "unauthenticated"
-    title = "A valid API key is needed"
 
 
 class Forbidden(ForerankError):
     """The key lacks the scope."""
 
-    status = 403
     code = "forbidden"
-    title = "The API key does not allow this"
 
 
 class NotFound(ForerankError):
     """Nothing of that name, or nothing that the caller may see."""
 
-    status = 404
     code = "not-found"
-    title = "There is no such thing"
 
 
 class TooSlow(ForerankError):
     """The body did not arrive in time."""
 
-    status = 408
     code = "too-slow"
-    title = "The request came too slowly"
 
 
 class Conflict(ForerankError):
     """The request is sound, but not in the present state."""
 
-    status = 409
     code = "conflict"
-    title = "The present state does not allow this"
 
 
 class TooLarge(ForerankError):
     """More bytes, files or pixels than the limits allow."""
 
-    status = 413
     code = "too-large"
-    title = "The request is larger than the limit"
 
 
 class UnsupportedMediaType(ForerankError):
     """A content type that the route does not read."""
 
-    status = 415
     code = "unsupported-media-type"
-    title = "The content type is not supported"
 
 
 class Invalid(ForerankError):
     """The request can be read but cannot be right."""
 
-    status = 422
     code = "invalid"
-    title = "The request is not valid"
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> Self:
@@ -126,30 +108,10 @@ class Invalid(ForerankError):
 class TooManyRequests(ForerankError):
     """Over the rate limit; the header Retry-After says how long to wait."""
 
-    status = 429
     code = "too-many-requests"
-    title = "Too many requests"
 
 
 class Unavailable(ForerankError):
     """Something that the service needs does not answer."""
 
-    status = 503
     code = "unavailable"
-    title = "The service is not ready"
-
-
-def failure(code: str, detail: str) -> dict[str, str]:
-    """Why a data set, a model or a ranking failed: a problem document without an HTTP status of its own."""
-    titles = {
-        "image-problem": "The images could not be read",
-        "model-problem": "The model could not be used",
-        "extraction-problem": "The forward pass failed",
-        "metric-problem": "The metric cannot be computed",
-        "internal-error": "Something went wrong on the server",
-    }
-    return {
-        "type": problem_type(code),
-        "title": titles.get(code, code.replace("-", " ").capitalize()),
-        "detail": detail,
-    }

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
+from app.contracts.models import HubSpec, LocalFolderSpec, ModelInput, ModelSpec, TimmSpec, WeightsFileSpec
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model
 from app.errors import Conflict, Invalid
@@ -30,7 +31,7 @@ def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, b
     if models.name_is_taken(caller.owner, name):
         raise Conflict(f"you have a model named {name!r} already; give another `name`, or delete that one")
     spec = _spec(session, settings, body)
-    published = Catalog(session).get(spec["name"]) if spec["kind"] == "timm" else None
+    published = Catalog(session).get(spec.name) if isinstance(spec, TimmSpec) else None
     row = models.add(
         Model(
             name=name,
@@ -52,7 +53,7 @@ def register_published(
     rows = [
         Model(
             name=entry.name,
-            spec={"kind": "timm", "name": entry.name},
+            spec=TimmSpec(name=entry.name),
             source_dataset=entry.source_dataset,
             owner=caller.owner,
             shared=shared,
@@ -93,16 +94,15 @@ def register_missing(
     return list(models.values()), unavailable
 
 
-def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, Any]:
+def _spec(session: Session, settings: Settings, body: ModelCreate) -> ModelSpec:
     if body.weights is not None:
-        return {
-            "kind": "file",
-            "path": _local(settings, "/weights", body.weights, folder=False),
-            "architecture": body.architecture,
-            "arguments": body.arguments or {},
-            "num_classes": body.num_classes,
-            "input": body.input.model_dump(exclude_none=True) if body.input else {},
-        }
+        return WeightsFileSpec(
+            path=_local(settings, "/weights", body.weights, folder=False),
+            architecture=body.architecture or "",
+            arguments=body.arguments or {},
+            num_classes=body.num_classes,
+            input=body.input or ModelInput(),
+        )
     reference = body.model or ""
     if reference.startswith("hf-hub:"):
         match = HUB_NAME.fullmatch(reference.removeprefix("hf-hub:"))
@@ -110,10 +110,10 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, 
             raise Invalid.at(
                 "/model", f"{reference!r} is not of the form hf-hub:owner/name or hf-hub:owner/name@revision"
             )
-        return {"kind": "hf-hub", "name": match["name"], "revision": match["revision"]}
+        return HubSpec(name=match["name"], revision=match["revision"])
     if reference.startswith("local-dir:"):
         path = _local(settings, "/model", reference.removeprefix("local-dir:"), folder=True)
-        return {"kind": "local-dir", "path": path}
+        return LocalFolderSpec(path=path)
     if not TIMM_NAME.fullmatch(reference):
         raise Invalid.at(
             "/model",
@@ -126,7 +126,7 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> dict[str, 
         near = [row.name for row in catalog.matching(alike, limit=5)]
         advice = f"; near it are {', '.join(near)}" if near else "; GET /v1/models?source=timm searches all names"
         raise Invalid.at("/model", f"timm has no pre-trained weights named {reference!r}{advice}")
-    return {"kind": "timm", "name": reference}
+    return TimmSpec(name=reference)
 
 
 def _local(settings: Settings, pointer: str, path: str, *, folder: bool) -> str:

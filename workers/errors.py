@@ -5,7 +5,9 @@ from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLi
 __all__ = [
     "DatasetChanged",
     "DatasetRejected",
+    "EvidenceMissing",
     "ExtractionFailed",
+    "FineTuningFailed",
     "ModelRefused",
     "ModelUnavailable",
     "Problem",

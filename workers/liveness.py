@@ -17,10 +17,10 @@ from pathlib import Path
 import structlog
 from dbos import DBOS
 
+from app.contracts.problems import failure
 from app.db.repositories.unfinished import Unfinished
 from app.db.repositories.workers import Workers
 from app.db.session import Database
-from app.errors import failure
 from app.settings import Settings
 
 GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")

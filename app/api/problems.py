@@ -14,7 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.api.strict_json import pointer_part
-from app.errors import Conflict, ForerankError, Invalid, Unavailable, problem_type
+from app.contracts.problems import KINDS, problem_type
+from app.errors import Conflict, ForerankError, Invalid, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 # A request may be wrong in thousands of places; an answer names so many, and `error_count` says how many there are.
@@ -169,10 +170,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def http_problem(status: int, detail: str) -> dict[str, Any]:
-    """A problem document for a status; titled as `app.errors` titles it, if that knows the status."""
-    for kind in ForerankError.__subclasses__():
-        if kind.status == status:
-            return kind(detail).problem()
+    """A problem document for a status; titled as in the table of problems, if that knows the status."""
     phrase = http.HTTPStatus(status).phrase
-    code = phrase.lower().replace(" ", "-")
-    return {"type": problem_type(code), "title": phrase, "status": status, "detail": detail}
+    named = ((code, kind.title) for code, kind in KINDS.items() if kind.status == status)
+    code, title = next(named, (phrase.lower().replace(" ", "-"), phrase))
+    return {"type": problem_type(code), "title": title, "status": status, "detail": detail}

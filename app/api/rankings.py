@@ -14,10 +14,11 @@ from app.api.representations import (
     represent_csv,
 )
 from app.api.route import Route
+from app.contracts.question import RankingCreate
 from app.db.repositories.rankings import Rankings
 from app.db.tables import RankingState
 from app.schemas.page import Page
-from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, RankingCreate, ResultsAnswer
+from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
 from app.services import rankings, results
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)

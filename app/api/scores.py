@@ -14,8 +14,8 @@ from app.api.forms import receive_form, replay_form, upload_counter
 from app.api.problems import problem_responses
 from app.api.route import Route
 from app.api.uploads import IncomingDep
+from app.contracts.question import DEFAULT_METRICS, MetricChoice
 from app.errors import Invalid
-from app.schemas.rankings import DEFAULT_METRICS, MetricChoice
 from app.schemas.scores import MetricList, ScoresAnswer
 
 router = APIRouter(prefix="/v1/scores", tags=["scores"], route_class=Route)

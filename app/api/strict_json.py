@@ -3,8 +3,8 @@
 import json
 from typing import Any, NoReturn
 
+from app.contracts.base import LONGEST_LIST
 from app.errors import BadRequest, Invalid
-from app.schemas.base import LONGEST_LIST
 
 DEEPEST = 32
 MOST_VALUES = 50_000

@@ -9,8 +9,6 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
-    DateTime,
-    Dialect,
     Enum,
     Float,
     ForeignKey,
@@ -18,10 +16,19 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from app.contracts.base import JsonObject
+from app.contracts.datasets import DatasetSpec, InspectionProgress, Unreadable
+from app.contracts.ensembles import EnsembleResult
+from app.contracts.models import ModelCard, ModelSpec
+from app.contracts.problems import ProblemDocument
+from app.contracts.rankings import Counters, DrawnSample, EvidenceKeys, RankingRequest
+from app.contracts.scores import DrawnScores
+from app.contracts.summary import Summary
+from app.db.columns import JsonOf, UtcDateTime
 
 LOCAL_OWNER = "local"
 
@@ -34,25 +41,6 @@ def new_id(prefix: str) -> str:
 def now() -> datetime:
     """The present, with its zone."""
     return datetime.now(UTC)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite keeps no zone, so it is put back on the way out."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a moment without a zone."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError("a moment needs a time zone")
-        return value.astimezone(UTC) if value is not None else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class ResourceState(StrEnum):
@@ -92,6 +80,28 @@ class ModelRunState(StrEnum):
     CANCELLED = "cancelled"
 
 
+STORED_AS_JSON: tuple[Any, ...] = (
+    Counters,
+    DatasetSpec,
+    DrawnSample,
+    DrawnScores,
+    EvidenceKeys,
+    InspectionProgress,
+    ModelCard,
+    ModelSpec,
+    ProblemDocument,
+    RankingRequest,
+    Summary,
+    dict[str, float],
+    dict[str, int],
+    list[dict[str, Any]],
+    list[str],
+    tuple[EnsembleResult, ...],
+    tuple[Unreadable, ...],
+    tuple[str, ...],
+)
+
+
 class Base(DeclarativeBase):
     """Names every constraint, so that migrations can name them too."""
 
@@ -107,11 +117,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain dictionary
         datetime: UtcDateTime(),
         dict[str, Any]: JSON(none_as_null=True),
-        dict[str, int]: JSON(none_as_null=True),
-        dict[str, float]: JSON(none_as_null=True),
-        list[str]: JSON(none_as_null=True),
-        list[float]: JSON(none_as_null=True),
-        list[dict[str, Any]]: JSON(none_as_null=True),
+        **{kind: JsonOf(kind) for kind in STORED_AS_JSON},
         int: BigInteger(),
         float: Float(precision=53),
     }
@@ -151,15 +157,15 @@ class Dataset(Owned, Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("ds"))
     name: Mapped[str] = mapped_column(String(200))
-    spec: Mapped[dict[str, Any]]
+    spec: Mapped[DatasetSpec]
     sample_of: Mapped[str | None] = mapped_column(String(300), index=True)
     state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
-    problem: Mapped[dict[str, Any] | None]
+    problem: Mapped[ProblemDocument | None]
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     image_count: Mapped[int | None]
     class_counts: Mapped[dict[str, int] | None]
-    unreadable: Mapped[list[dict[str, Any]] | None]
-    progress: Mapped[dict[str, Any] | None]
+    unreadable: Mapped[tuple[Unreadable, ...] | None]
+    progress: Mapped[InspectionProgress | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     inspected_at: Mapped[datetime | None]
 
@@ -176,7 +182,7 @@ class Model(Owned, Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("mdl"))
     name: Mapped[str] = mapped_column(String(300))
-    spec: Mapped[dict[str, Any]]
+    spec: Mapped[ModelSpec]
     source_dataset: Mapped[str | None] = mapped_column(String(300))
     license: Mapped[str | None] = mapped_column(String(300))
     architecture: Mapped[str | None] = mapped_column(String(200), index=True)
@@ -188,10 +194,10 @@ class Model(Owned, Base):
     top1: Mapped[float | None]
     images_per_second: Mapped[float | None]
     state: Mapped[ResourceState] = mapped_column(_state(ResourceState), default=ResourceState.PENDING)
-    problem: Mapped[dict[str, Any] | None]
+    problem: Mapped[ProblemDocument | None]
     digest: Mapped[str | None] = mapped_column(String(64))
     parameters: Mapped[int | None]
-    card: Mapped[dict[str, Any] | None]
+    card: Mapped[ModelCard | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     inspected_at: Mapped[datetime | None]
 
@@ -233,14 +239,14 @@ class Ranking(Owned, Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("rnk"))
     name: Mapped[str | None] = mapped_column(String(200))
     target_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
-    request: Mapped[dict[str, Any]]
+    request: Mapped[RankingRequest]
     priority: Mapped[int]
     state: Mapped[RankingState] = mapped_column(_state(RankingState), default=RankingState.QUEUED, index=True)
-    problem: Mapped[dict[str, Any] | None]
-    sample: Mapped[dict[str, Any] | None]
-    counters: Mapped[dict[str, int] | None]
-    summary: Mapped[dict[str, Any] | None]
-    ensembles: Mapped[list[dict[str, Any]] | None]
+    problem: Mapped[ProblemDocument | None]
+    sample: Mapped[DrawnSample | None]
+    counters: Mapped[Counters | None]
+    summary: Mapped[Summary | None]
+    ensembles: Mapped[tuple[EnsembleResult, ...] | None]
     event_sequence: Mapped[int] = mapped_column(default=0)
     request_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -260,14 +266,14 @@ class RankingModel(Base):
     stage: Mapped[str | None] = mapped_column(String(32))
     done: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
-    evidence: Mapped[dict[str, Any] | None]
+    evidence: Mapped[EvidenceKeys | None]
     reused: Mapped[bool] = mapped_column(default=False)
     seconds: Mapped[dict[str, float] | None]
     images_per_second: Mapped[float | None]
     images_decoded: Mapped[int] = mapped_column(default=0)
     models_loaded: Mapped[int] = mapped_column(default=0)
-    warnings: Mapped[list[str] | None]
-    problem: Mapped[dict[str, Any] | None]
+    warnings: Mapped[tuple[str, ...] | None]
+    problem: Mapped[ProblemDocument | None]
 
 
 class Score(Base):
@@ -281,10 +287,10 @@ class Score(Base):
     metric: Mapped[str] = mapped_column(String(64))
     parameters_key: Mapped[str] = mapped_column(String(64))
     value: Mapped[float | None]
-    warnings: Mapped[list[str]]
-    details: Mapped[dict[str, Any]]
-    problem: Mapped[dict[str, Any] | None]
-    resamples: Mapped[dict[str, Any] | None]
+    warnings: Mapped[tuple[str, ...]]
+    details: Mapped[JsonObject]
+    problem: Mapped[ProblemDocument | None]
+    resamples: Mapped[DrawnScores | None]
     seconds: Mapped[float]
     created_at: Mapped[datetime] = mapped_column(default=now)
 

@@ -1,34 +1,11 @@
 """What all request and answer models share."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-# Of any request: as many models as a zoo or a ranking may name.
-LONGEST_LIST = 5000
-LONGEST_NAME = 200
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must not hold control characters")
-    if text != text.strip():
-        raise ValueError("must not begin or end with a space")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_printable)]
-Name = Annotated[
-    Text, Field(min_length=1, max_length=LONGEST_NAME, description="A label of your own; unique among yours.")
-]
-Reference = Annotated[Text, Field(min_length=1, max_length=300)]
-
-
-class Body(BaseModel):
-    """A request: unknown members are errors, so that a misspelt option is never ignored; so is text for a number."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+from app.contracts.problems import ProblemDocument
 
 
 class Answer(BaseModel):
@@ -40,11 +17,16 @@ class Answer(BaseModel):
 class Problem(BaseModel):
     """Why something failed (RFC 9457)."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", from_attributes=True)
 
     type: str = Field(examples=["urn:forerank:problem:model-problem"])
     title: str
     detail: str = Field(description="What went wrong, and how to mend it.")
+
+    @classmethod
+    def of(cls, document: ProblemDocument | None) -> Self | None:
+        """Of a stored row."""
+        return None if document is None else cls.model_validate(document)
 
 
 class OwnedAnswer(Answer):
@@ -55,6 +37,3 @@ class OwnedAnswer(Answer):
     owner: str = Field(description="The id of the key that made it; `local` without keys.")
     shared: bool = Field(description="Whether other keys may see and use it.")
     created_at: datetime
-
-
-JsonObject = dict[str, Any]

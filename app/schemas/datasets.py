@@ -4,8 +4,10 @@ from datetime import datetime
 
 from pydantic import Field
 
+from app.contracts.base import Body, Name, Text
+from app.contracts.datasets import Unreadable
 from app.db.tables import ResourceState
-from app.schemas.base import Body, Name, OwnedAnswer, Problem, Text
+from app.schemas.base import OwnedAnswer, Problem
 
 
 class DatasetUpload(Body):
@@ -46,13 +48,6 @@ class DatasetCreate(DatasetUpload):
         "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images a class.",
         examples=["builtin:digits", "/data/signs"],
     )
-
-
-class Unreadable(Body):
-    """A file that was left out."""
-
-    path: str
-    reason: str
 
 
 class DatasetAnswer(OwnedAnswer):

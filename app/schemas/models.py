@@ -1,27 +1,14 @@
 """Models and zoos."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from app.contracts.base import Body, JsonObject, Name, Reference, Text
+from app.contracts.models import ModelInput
 from app.db.tables import ResourceState
-from app.schemas.base import Answer, Body, JsonObject, Name, OwnedAnswer, Problem, Reference, Text
-
-Channels = Annotated[list[float], Field(min_length=1, max_length=16)]
-
-
-class ModelInput(Body):
-    """How a model wants its images. What is left out is taken from timm's settings for the architecture."""
-
-    input_size: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=3)] | None = Field(
-        None, description="Channels, height, width.", examples=[[3, 224, 224]]
-    )
-    mean: Channels | None = None
-    std: Channels | None = None
-    crop_pct: float | None = Field(None, gt=0, le=1, description="Crop size over resize size.")
-    crop_mode: Literal["center", "squash", "border"] | None = None
-    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"] | None = None
+from app.schemas.base import Answer, OwnedAnswer, Problem
 
 
 class ModelCreate(Body):
@@ -140,8 +127,3 @@ class CatalogEntry(Answer):
     training_data: list[str] = Field(description="All data sets that the tag names, first to last.")
     top1: float | None = Field(description="Percent on ImageNet, as timm's results table states it.")
     details: JsonObject = Field(description="Among it `sources`: where each fact comes from.")
-
-
-def card_member(card: dict[str, Any] | None, member: str) -> Any:
-    """One member of what the inspection found; None before it."""
-    return None if card is None else card.get(member)

@@ -2,8 +2,9 @@
 
 from pydantic import Field, TypeAdapter
 
-from app.schemas.base import Answer, JsonObject, Problem, Text
-from app.schemas.rankings import MetricChoice
+from app.contracts.base import JsonObject, Text
+from app.contracts.question import MetricChoice
+from app.schemas.base import Answer, Problem
 
 
 class SentScore(Answer):

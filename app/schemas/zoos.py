@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from app.contracts.base import LONGEST_LIST, Body, Name, Reference, Text
 from app.db.tables import ResourceState
-from app.schemas.base import LONGEST_LIST, Answer, Body, Name, OwnedAnswer, Problem, Reference, Text
+from app.schemas.base import Answer, OwnedAnswer, Problem
 
 Choices = Annotated[list[Annotated[Text, Field(min_length=1, max_length=300)]], Field(max_length=100)]
 

@@ -55,6 +55,6 @@ def score(payload: Mapping[str, Any], settings: Settings, progress: Progress) ->
     for done, metric in enumerate(payload["metrics"]):
         progress({"stage": "scoring", "done": done, "total": len(payload["metrics"])})
         result = compute_metric(metric["name"], evidence, metric["parameters"])
-        del result["resamples"]
-        scores.append({"metric": metric["name"], "parameters": metric["parameters"], **result})
+        shown = result.model_dump(mode="json", exclude={"resamples"})
+        scores.append({"metric": metric["name"], "parameters": metric["parameters"], **shown})
     return {"samples": samples, "arrays": {name: list(array.shape) for name, array in arrays.items()}, "scores": scores}

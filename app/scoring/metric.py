@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import structlog
 
-from app.errors import failure
+from app.contracts.base import JsonObject
+from app.contracts.problems import failure
+from app.contracts.question import IntervalChoice
+from app.contracts.scores import DrawnScores, ScoreResult
 from app.plain import plain
 from estimators.catalog import METRICS, Evidence
 from estimators.comparison.resampling import resample
@@ -17,52 +18,36 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def compute_metric(
-    name: str, evidence: Evidence, parameters: Mapping[str, Any], intervals: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+    name: str, evidence: Evidence, parameters: JsonObject, intervals: IntervalChoice | None = None
+) -> ScoreResult:
     """The value, or the reason why there is none; nothing that the arrays do to a metric is raised.
 
     Args:
         name: a name of `METRICS`.
         parameters: of the metric, checked.
-        intervals: ``resamples`` and ``seed`` of what is to be drawn beside the value; None draws nothing.
-
-    Returns:
-        ``value`` (finite, or None with a ``problem``), ``warnings``, ``details``, ``problem``, ``resamples``
-        (``method``, ``values`` and ``parts``, or None) and ``seconds``.
+        intervals: what is to be drawn beside the value; None draws nothing.
     """
     started = time.perf_counter()
-    result: dict[str, Any] = {"value": None, "warnings": [], "details": {}, "problem": None, "resamples": None}
     try:
-        result |= _compute(name, evidence, parameters, intervals)
+        result = _compute(name, evidence, parameters, intervals)
     except (ValueError, np.linalg.LinAlgError) as error:  # CannotBeComputed and InvalidEvidence among them
-        result["problem"] = failure("metric-problem", f"cannot be computed: {error}")
+        result = ScoreResult(problem=failure("metric-problem", f"cannot be computed: {error}"))
     except MemoryError:
         detail = "cannot be computed: it needs more memory than its process may take; use fewer samples"
-        result["problem"] = failure("metric-problem", detail)
+        result = ScoreResult(problem=failure("metric-problem", detail))
     except Exception as error:
         log.exception("metric failed", metric=name)
-        result["problem"] = failure("internal-error", f"{type(error).__name__}: {error}")
-    return result | {"seconds": round(time.perf_counter() - started, 6)}
+        result = ScoreResult(problem=failure("internal-error", f"{type(error).__name__}: {error}"))
+    return result.model_copy(update={"seconds": round(time.perf_counter() - started, 6)})
 
 
-def _compute(
-    name: str, evidence: Evidence, parameters: Mapping[str, Any], intervals: Mapping[str, int] | None
-) -> dict[str, Any]:
+def _compute(name: str, evidence: Evidence, parameters: JsonObject, intervals: IntervalChoice | None) -> ScoreResult:
     if intervals is None:
         score, drawn = METRICS[name].compute(evidence, **parameters), None
     else:
-        resampled = resample(name, evidence, resamples=intervals["resamples"], seed=intervals["seed"], **parameters)
+        resampled = resample(name, evidence, resamples=intervals.resamples, seed=intervals.seed, **parameters)
         score = resampled.score
-        drawn = {
-            "method": resampled.method,
-            "values": plain(resampled.values),
-            "parts": plain(resampled.parts),
-        }
+        drawn = DrawnScores(method=resampled.method, values=plain(resampled.values), parts=plain(resampled.parts))
     if not math.isfinite(score.value):
         raise ValueError(f"its value is {score.value}")
-    return {
-        "value": float(score.value),
-        "warnings": list(score.warnings),
-        "details": plain(score.details),
-        "resamples": drawn,
-    }
+    return ScoreResult(value=float(score.value), warnings=score.warnings, details=plain(score.details), resamples=drawn)

@@ -2,18 +2,18 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
+from app.contracts.base import LONGEST_NAME
+from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
 from app.paths import OutsideRoots, is_file, is_folder, under_roots
-from app.schemas.base import LONGEST_NAME
 from app.schemas.datasets import DatasetCreate
 from app.settings import Settings
 
@@ -25,7 +25,7 @@ BUILTIN_NAMES = ("digits",)
 def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: DatasetCreate) -> Dataset:
     """Store a data set and have a worker inspect it."""
     spec = _spec(settings, body)
-    default = spec["name"] if spec["kind"] == "builtin" else Path(spec["path"]).name
+    default = spec.name if isinstance(spec, BuiltinSpec) else Path(spec.path).name
     if body.name is None and len(default) > LONGEST_NAME:
         raise Invalid.at("/name", f"the folder's name is longer than {LONGEST_NAME} characters; give a `name`")
     return add(
@@ -38,7 +38,7 @@ def add(
     jobs: Jobs,
     caller: Caller,
     *,
-    spec: dict[str, Any],
+    spec: DatasetSpec,
     name: str,
     sample_of: str | None = None,
     shared: bool = False,
@@ -56,7 +56,7 @@ def add(
     return row
 
 
-def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
+def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
     if body.location.startswith(BUILTIN):
         name = body.location.removeprefix(BUILTIN)
         if name not in BUILTIN_NAMES:
@@ -64,7 +64,7 @@ def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
             raise Invalid.at("/location", f"there is no {body.location}; there is: {known}")
         if body.manifest is not None or body.split is not None:
             raise Invalid.at("/manifest", "a built-in data set has no manifest and no split")
-        return {"kind": "builtin", "name": name}
+        return BuiltinSpec(name=name)
     try:
         path = under_roots(body.location, settings.data_roots, setting="FORERANK_DATA_ROOTS")
     except OutsideRoots as error:
@@ -74,19 +74,19 @@ def _spec(settings: Settings, body: DatasetCreate) -> dict[str, Any]:
     if body.manifest is None:
         if body.split is not None:
             raise Invalid.at("/split", "a split needs a `manifest` that names it")
-        return {"kind": "folder", "path": str(path)}
+        return FolderSpec(path=str(path))
     manifest = Path(body.manifest)
     if manifest.is_absolute() or ".." in manifest.parts or not is_file(path / manifest):
         raise Invalid.at("/manifest", f"there is no file {body.manifest} in {path}")
-    return {"kind": "manifest", "path": str(path), "manifest": body.manifest, "split": body.split}
+    return ManifestSpec(path=str(path), manifest=body.manifest, split=body.split)
 
 
 def location(row: Dataset) -> str:
     """Where the images lie, as a user would write it; the place of uploads is the server's own."""
     spec = row.spec
-    if spec["kind"] == "builtin":
-        return f"{BUILTIN}{spec['name']}"
-    return UPLOADED if spec.get("uploaded") else str(spec["path"])
+    if isinstance(spec, BuiltinSpec):
+        return f"{BUILTIN}{spec.name}"
+    return UPLOADED if spec.uploaded else spec.path
 
 
 def get(session: Session, caller: Caller, reference: str) -> Dataset:
@@ -116,7 +116,7 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
 
     def remove(_: Session) -> None:
         (folder / f"{row.id}.json").unlink(missing_ok=True)
-        if row.spec.get("uploaded"):
+        if not isinstance(row.spec, BuiltinSpec) and row.spec.uploaded:
             shutil.rmtree(folder / row.id, ignore_errors=True)
 
     # Not before: a transaction that fails must find the images where they were.

@@ -3,12 +3,14 @@
 import shutil
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app import zoos
 from app.caller import Caller
+from app.contracts.ensembles import EnsembleResult
+from app.contracts.question import MetricChoice, RankingCreate
+from app.contracts.rankings import RankingRequest
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
@@ -24,7 +26,7 @@ from app.db.tables import (
 from app.ensembles import attempt, load_pool, reading
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import PRIORITIES, Jobs
-from app.schemas.rankings import GivenEnsembles, MetricChoice, RankingCreate
+from app.schemas.rankings import GivenEnsembles
 from app.services import datasets as dataset_rules
 from app.services import models as model_rules
 from app.settings import Settings
@@ -49,19 +51,19 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
         shared=body.shared,
         priority=PRIORITIES[body.priority],
         request_id=request_id,
-        request={
-            "target": target.name,
-            "zoo": body.zoo,
-            "metrics": metrics,
-            "sample": body.sample.model_dump(),
-            "priority": body.priority,
-            "layers": body.layers,
-            "reference": _usable_dataset(session, caller, body.reference, "/reference").id if body.reference else None,
-            "sources": _sources(session, caller, models),
-            "intervals": body.intervals.model_dump() if body.intervals else None,
-            "ensembles": [choice.model_dump() for choice in body.ensembles],
-            "given_ensembles": _given_ensembles(models, body),
-        },
+        request=RankingRequest(
+            target=target.name,
+            zoo=body.zoo,
+            metrics=metrics,
+            sample=body.sample,
+            priority=body.priority,
+            layers=body.layers if body.layers == "stages" else tuple(body.layers),
+            reference=_usable_dataset(session, caller, body.reference, "/reference").id if body.reference else None,
+            sources=_sources(session, caller, models),
+            intervals=body.intervals,
+            ensembles=tuple(body.ensembles),
+            given_ensembles=_given_ensembles(models, body),
+        ),
     )
     rankings = Rankings(session)
     if body.name is not None and rankings.name_is_taken(caller.owner, body.name):
@@ -103,13 +105,13 @@ def _pool(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate) -> 
     return models
 
 
-def chosen_metrics(metrics: Sequence[str | MetricChoice]) -> list[dict[str, Any]]:
+def chosen_metrics(metrics: Sequence[str | MetricChoice]) -> tuple[MetricChoice, ...]:
     """Names and parameters of metrics that exist.
 
     Raises:
         Invalid: one does not exist, comes twice, or has impossible parameters.
     """
-    chosen: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, MetricChoice] = {}
     errors = []
     for index, item in enumerate(metrics):
         choice = item if isinstance(item, MetricChoice) else MetricChoice(name=item)
@@ -124,12 +126,12 @@ def chosen_metrics(metrics: Sequence[str | MetricChoice]) -> list[dict[str, Any]
             METRICS[choice.name].check_parameters(choice.parameters)
         except ValueError as error:
             errors.append({"pointer": f"{pointer}/parameters", "detail": str(error)})
-        chosen[choice.name] = {"name": choice.name, "parameters": choice.parameters}
+        chosen[choice.name] = choice
     if errors:
         raise Invalid(
             "some metrics are unknown or have impossible parameters; GET /v1/metrics lists them", errors=errors
         )
-    return list(chosen.values())
+    return tuple(chosen.values())
 
 
 def _check_sizes(body: RankingCreate, models: int) -> None:
@@ -140,7 +142,7 @@ def _check_sizes(body: RankingCreate, models: int) -> None:
             )
 
 
-def _given_ensembles(models: list[Model], body: RankingCreate) -> list[list[str]]:
+def _given_ensembles(models: list[Model], body: RankingCreate) -> tuple[tuple[str, ...], ...]:
     by_name = {model.name: model.id for model in models} | {model.id: model.id for model in models}
     ensembles = []
     for index, ensemble in enumerate(body.given_ensembles):
@@ -150,8 +152,8 @@ def _given_ensembles(models: list[Model], body: RankingCreate) -> list[list[str]
             raise Invalid.at(f"/given_ensembles/{index}", f"not among the models of this ranking: {', '.join(unknown)}")
         if len(set(members)) < len(members):
             raise Invalid.at(f"/given_ensembles/{index}", "the same model is named twice")
-        ensembles.append([member for member in members if member is not None])
-    return ensembles
+        ensembles.append(tuple(member for member in members if member is not None))
+    return tuple(ensembles)
 
 
 def _sources(session: Session, caller: Caller, models: list[Model]) -> dict[str, str]:
@@ -190,7 +192,7 @@ def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Rank
 
 def score_ensembles(
     session: Session, settings: Settings, caller: Caller, reference: str, body: GivenEnsembles
-) -> list[dict[str, Any]]:
+) -> list[EnsembleResult]:
     """Score ensembles in the pool of a ranking that has ended, from the terms that it stored."""
     row = get(session, caller, reference)
     if not row.state.is_final:
@@ -210,10 +212,7 @@ def score_ensembles(
         if unknown or len(set(members)) < len(members):
             wrong = ", ".join(unknown) or "the same model is named twice"
             raise Invalid.at(f"/given_ensembles/{index}", f"not different models of this pool: {wrong}")
-        answers.append(
-            {"request": {"given_ensemble": members}}
-            | attempt(partial(score_ensemble, pool, members, **reading(body.model_dump())))
-        )
+        answers.append(attempt({"given_ensemble": members}, partial(score_ensemble, pool, members, **reading(body))))
     return answers
 
 

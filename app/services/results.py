@@ -2,10 +2,13 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.contracts.ensembles import EnsembleResult
+from app.contracts.summary import Interval, Summary
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
@@ -23,8 +26,6 @@ from app.schemas.rankings import (
 from estimators.catalog import METRICS, Metric
 
 HEAD = "head"
-# Parts of the summary that are shown in the rows.
-PER_CELL = ("ranks", "layer_ranks", "intervals", "layer_intervals", "order", "pool_values")
 
 
 def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
@@ -38,13 +39,13 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             shared=ranking.shared,
             created_at=ranking.created_at,
             state=ranking.state,
-            problem=Problem(**ranking.problem) if ranking.problem else None,
+            problem=Problem.of(ranking.problem),
             target=_target(session, ranking),
-            zoo=ranking.request["zoo"],
-            metrics=[metric["name"] for metric in ranking.request["metrics"]],
-            priority=ranking.request["priority"],
+            zoo=ranking.request.zoo,
+            metrics=[metric.name for metric in ranking.request.metrics],
+            priority=ranking.request.priority,
             model_counts=counts[ranking.id],
-            counters=ranking.counters or {},
+            counters=ranking.counters.plain() if ranking.counters else {},
             started_at=ranking.started_at,
             finished_at=ranking.finished_at,
             links={
@@ -62,8 +63,8 @@ def _target(session: Session, ranking: Ranking) -> TargetAnswer:
     dataset = Datasets(session).get(ranking.target_id)
     return TargetAnswer(
         id=ranking.target_id,
-        name=dataset.name if dataset else ranking.request["target"],
-        sample=ranking.sample,
+        name=dataset.name if dataset else ranking.request.target,
+        sample=ranking.sample and ranking.sample.plain(),
     )
 
 
@@ -75,36 +76,32 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
     cells: dict[str, dict[str, dict[str, Score]]] = {}
     for cell, score in rankings.scores(ranking.id):
         cells.setdefault(cell.model_id, {}).setdefault(cell.layer, {})[cell.metric] = score
-    summary = ranking.summary or {}
-    order = summary.get("order", [])
+    summary = ranking.summary or Summary(order=())
     rows = [_row(run, models[run.model_id], cells.get(run.model_id, {}), summary) for run in runs]
-    place = {identifier: index for index, identifier in enumerate(order)}
+    place = {identifier: index for index, identifier in enumerate(summary.order)}
     rows.sort(key=lambda row: place.get(row.model_id, len(rows)))
-    public = {key: value for key, value in summary.items() if key not in PER_CELL}
     return ResultsAnswer(
         ranking_id=ranking.id,
         state=ranking.state,
         target=_target(session, ranking),
         metrics=[
             {
-                "name": metric["name"],
-                "parameters": metric["parameters"],
-                "title": METRICS[metric["name"]].title,
-                "interpretation": METRICS[metric["name"]].interpretation,
+                "name": metric.name,
+                "parameters": metric.parameters,
+                "title": METRICS[metric.name].title,
+                "interpretation": METRICS[metric.name].interpretation,
             }
-            for metric in ranking.request["metrics"]
+            for metric in ranking.request.metrics
         ],
         models=rows,
-        summary=public or None,
-        counters=ranking.counters or {},
+        summary=summary.public() or None,
+        counters=ranking.counters.plain() if ranking.counters else {},
     )
 
 
-def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], summary: dict[str, Any]) -> ModelRow:
-    ranks = summary.get("ranks", {})
-    intervals = summary.get("intervals", {}).get(run.model_id, {})
-    layer_ranks = summary.get("layer_ranks", {}).get(run.model_id, {})
-    layer_intervals = summary.get("layer_intervals", {})
+def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], summary: Summary) -> ModelRow:
+    intervals = summary.intervals.get(run.model_id, {})
+    layer_ranks = summary.layer_ranks.get(run.model_id, {})
     return ModelRow(
         model_id=run.model_id,
         model=model.name,
@@ -115,9 +112,9 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
         scores={
             name: _score(
                 score,
-                ranks.get(name, {}).get(run.model_id),
+                summary.ranks.get(name, {}).get(run.model_id),
                 intervals.get(name),
-                summary.get("pool_values", {}).get(name, {}).get(run.model_id, score.value),
+                summary.pool_values.get(name, {}).get(run.model_id, score.value),
             )
             for name, score in layers.get(HEAD, {}).items()
         },
@@ -126,7 +123,7 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
                 name: _score(
                     score,
                     layer_ranks.get(name, {}).get(layer),
-                    layer_intervals.get(layer, {}).get(run.model_id, {}).get(name),
+                    summary.layer_intervals.get(layer, {}).get(run.model_id, {}).get(name),
                     score.value,
                 )
                 for name, score in scores.items()
@@ -134,25 +131,25 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
             for layer, scores in layers.items()
             if len(layers) > 1
         },
-        consensus_rank=summary.get("consensus", {}).get("ranks", {}).get(run.model_id),
+        consensus_rank=summary.consensus and summary.consensus.ranks.get(run.model_id),
         parameters=model.parameters,
         seconds=run.seconds,
         images_per_second=run.images_per_second,
         reused=run.reused,
-        warnings=run.warnings or [],
-        problem=Problem(**run.problem) if run.problem else None,
+        warnings=list(run.warnings or ()),
+        problem=Problem.of(run.problem),
     )
 
 
-def _score(score: Score, rank: int | None, interval: dict[str, Any] | None, value: float | None) -> ScoreAnswer:
+def _score(score: Score, rank: int | None, interval: Interval | None, value: float | None) -> ScoreAnswer:
     return ScoreAnswer(
         value=value,
         rank=rank,
         seconds=score.seconds,
-        warnings=score.warnings,
+        warnings=list(score.warnings),
         details=score.details,
-        problem=Problem(**score.problem) if score.problem else None,
-        interval=interval,
+        problem=Problem.of(score.problem),
+        interval=interval and interval.plain(),
     )
 
 
@@ -195,12 +192,14 @@ def _plain(text: str) -> str:
 
 def ensembles(ranking: Ranking) -> EnsemblesAnswer:
     """The ensembles of a ranking; empty until it has ended."""
-    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=ranking.ensembles or [])
+    return scored(ranking, ranking.ensembles or ())
 
 
-def scored(ranking: Ranking, ensembles: list[dict[str, Any]]) -> EnsemblesAnswer:
+def scored(ranking: Ranking, ensembles: Sequence[EnsembleResult]) -> EnsemblesAnswer:
     """Ensembles that were scored after the ranking."""
-    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=ensembles)
+    return EnsemblesAnswer(
+        ranking_id=ranking.id, state=ranking.state, ensembles=[ensemble.plain() for ensemble in ensembles]
+    )
 
 
 def ensembles_as_csv(answer: EnsemblesAnswer) -> str:

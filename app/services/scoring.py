@@ -10,10 +10,10 @@ from typing import Any
 
 import structlog
 
+from app.contracts.question import MetricChoice
 from app.errors import ForerankError, Invalid, TooLarge, Unavailable
 from app.processes.errors import Problem, ProcessDied, Stopping, TimeLimitExceeded
 from app.processes.parent import ChildProcess
-from app.schemas.rankings import MetricChoice
 from app.schemas.scores import ScoresAnswer
 from app.scoring.commands import ARRAY_SCORER, ArraysRefused
 from app.services.rankings import chosen_metrics
@@ -47,7 +47,7 @@ class Scorers:
             TooLarge: the computation took longer, or more memory, than one request may.
             Unavailable: all processes are busy.
         """
-        payload = {"path": str(path), "metrics": chosen_metrics(metrics)}
+        payload = {"path": str(path), "metrics": [metric.plain() for metric in chosen_metrics(metrics)]}
         await self._turns.take(owner)
         process, stop = self._free.pop(), threading.Event()
         call = partial(process.call, "score", payload, should_stop=stop.is_set)

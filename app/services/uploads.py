@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
+from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.session import Database
 from app.db.tables import Dataset, new_id
@@ -121,9 +121,9 @@ def register(
     if manifest_name is None:
         _check_class_folders(root)
     final = settings.datasets_folder / upload.id
-    spec: dict[str, Any] = {"kind": "folder", "path": str(final), "uploaded": True}
+    spec: DatasetSpec = FolderSpec(path=str(final), uploaded=True)
     if manifest_name is not None:
-        spec |= {"kind": "manifest", "manifest": manifest_name, "split": body.split}
+        spec = ManifestSpec(path=str(final), manifest=manifest_name, split=body.split, uploaded=True)
     # Stored before it is moved: a name that is taken leaves nothing to undo.
     row = datasets.add(
         session,

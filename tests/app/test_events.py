@@ -14,6 +14,8 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.question import SampleChoice
+from app.contracts.rankings import RankingRequest
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
 from app.db.tables import Dataset, Ranking, RankingState, ResourceState, new_id
@@ -248,7 +250,19 @@ def add_ranking(database: Database) -> str:
         dataset = Dataset(name=new_id("d"), spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
         session.add(dataset)
         session.flush()
-        request = {"target": "d", "zoo": None, "metrics": [], "priority": "normal"}
+        request = RankingRequest(
+            target="d",
+            zoo=None,
+            metrics=(),
+            sample=SampleChoice(),
+            priority="normal",
+            layers=(),
+            reference=None,
+            sources={},
+            intervals=None,
+            ensembles=(),
+            given_ensembles=(),
+        )
         row = Ranking(target_id=dataset.id, request=request, priority=100)
         session.add(row)
         session.flush()

@@ -116,7 +116,7 @@ def test_request_whose_key_was_taken_over_has_no_effect(settings: Settings, data
 
     def have_effect() -> None:
         with database.transaction() as session:
-            session.add(Dataset(name="x", spec={}))
+            session.add(Dataset(name="x", spec={"kind": "builtin", "name": "digits"}))
             session.flush()
             slow.complete(session, ANSWER)
 

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import func, select, text
 from starlette.testclient import TestClient
 
+from app.contracts.datasets import BuiltinSpec
+from app.contracts.models import TimmSpec
 from app.db.session import Database
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
 from app.settings import Settings
@@ -20,9 +22,9 @@ def add(database: Database) -> Add:
     """Puts a row as inspection would have left it."""
 
     def put(table: type[Dataset] | type[Model], name: str, **values: Any) -> str:
-        ready: dict[str, Any] = {"state": ResourceState.READY, "spec": {"kind": "builtin", "name": "digits"}}
+        ready: dict[str, Any] = {"state": ResourceState.READY, "spec": TimmSpec(name="resnet18.a1_in1k")}
         if table is Dataset:
-            ready |= {"class_counts": {"a": 3, "b": 3}, "image_count": 6}
+            ready |= {"spec": BuiltinSpec(name="digits"), "class_counts": {"a": 3, "b": 3}, "image_count": 6}
         with database.transaction() as session:
             row = table(name=name, **(ready | values))
             session.add(row)

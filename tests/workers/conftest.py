@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
+from app.contracts.datasets import DatasetSpec
+from app.contracts.models import ModelSpec
 from app.settings import SLEEPING_THREADS, Settings
 from workers.device.extractor import Extractor
 
@@ -17,6 +20,8 @@ for name, value in SLEEPING_THREADS.items():
     os.environ.setdefault(name, value)
 
 SIDE = 40
+MODEL: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
+DATASET: TypeAdapter[DatasetSpec] = TypeAdapter(DatasetSpec)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from app.contracts.datasets import FolderSpec
+from app.contracts.models import InputConfiguration
 from app.settings import Settings
 from workers.errors import DatasetChanged, Stopped, StorageFull
 from workers.images import transforms
@@ -15,20 +16,20 @@ from workers.inspection.images import inspect_dataset
 SAMPLE = [0, 3, 5, 11]
 
 
-def configuration(side: int) -> dict[str, Any]:
-    return {
-        "input_size": [3, side, side],
-        "mean": [0.5] * 3,
-        "std": [0.5] * 3,
-        "crop_pct": 0.9,
-        "crop_mode": "center",
-        "interpolation": "bilinear",
-    }
+def configuration(side: int) -> InputConfiguration:
+    return InputConfiguration(
+        input_size=(3, side, side),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        crop_pct=0.9,
+        crop_mode="center",
+        interpolation="bilinear",
+    )
 
 
 @pytest.fixture
 def index(image_folder: Path, settings: Settings) -> DatasetIndex:
-    return inspect_dataset({"kind": "folder", "path": str(image_folder)}, settings=settings)
+    return inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings)
 
 
 def test_rows_are_the_sample_in_order(index: DatasetIndex, settings: Settings) -> None:

@@ -13,7 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from timm.data import create_transform, resolve_model_data_config
 
+from app.contracts.datasets import FolderSpec
+from app.contracts.extraction import ExtractionCommand
+from app.contracts.models import InputConfiguration
 from app.settings import Settings
+from tests.workers.conftest import MODEL
 from workers.device import extraction
 from workers.device.loading import inspect_model
 from workers.errors import DatasetChanged, ExtractionFailed, ModelRefused
@@ -22,7 +26,7 @@ from workers.inspection.images import inspect_dataset
 from workers.store.features import HEAD, FeatureStore, evidence_keys
 
 Specify = Callable[..., dict[str, Any]]
-Extract = Callable[..., dict[str, Any]]
+Extract = Callable[..., ExtractionCommand]
 SAMPLE = [0, 2, 5, 6, 11]
 
 
@@ -32,7 +36,7 @@ def ignore(event: dict[str, Any]) -> None:
 
 @pytest.fixture
 def index(image_folder: Path, settings: Settings) -> DatasetIndex:
-    index = inspect_dataset({"kind": "folder", "path": str(image_folder)}, settings=settings)
+    index = inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings)
     index.save(settings.datasets_folder / "animals.json")
     return index
 
@@ -43,19 +47,20 @@ def store(settings: Settings) -> FeatureStore:
 
 
 @pytest.fixture
-def payload(index: DatasetIndex, settings: Settings) -> Callable[..., dict[str, Any]]:
+def payload(index: DatasetIndex, settings: Settings) -> Callable[..., ExtractionCommand]:
     def build(
-        spec: dict[str, Any], layers: tuple[str, ...] = (HEAD,), also: tuple[dict[str, Any], ...] = ()
-    ) -> dict[str, Any]:
-        card = inspect_model(spec, settings).as_dict()
-        return {
-            "spec": spec,
-            "card": card,
-            "index_path": str(settings.datasets_folder / "animals.json"),
-            "sample_indices": SAMPLE,
-            "keys": evidence_keys(card, dataset_fingerprint=index.fingerprint, sample_indices=SAMPLE, layers=layers),
-            "transforms_of_job": [card["input"], *also],
-        }
+        spec: dict[str, Any], layers: tuple[str, ...] = (HEAD,), also: tuple[InputConfiguration, ...] = ()
+    ) -> ExtractionCommand:
+        model = MODEL.validate_python(spec)
+        card = inspect_model(model, settings)
+        return ExtractionCommand(
+            spec=model,
+            card=card,
+            index_path=str(settings.datasets_folder / "animals.json"),
+            sample_indices=tuple(SAMPLE),
+            keys=evidence_keys(card, dataset_fingerprint=index.fingerprint, sample_indices=SAMPLE, layers=layers),
+            transforms_of_job=(card.input, *also),
+        )
 
     return build
 
@@ -66,7 +71,7 @@ def by_hand(spec: dict[str, Any], index: DatasetIndex) -> tuple[torch.nn.Module,
     model = timm.create_model(spec["architecture"], num_classes=7, **spec["arguments"])
     model.load_state_dict(state)
     transform = create_transform(**resolve_model_data_config(model, args={"input_size": (3, 64, 64)}))
-    root = Path(index.spec["path"])
+    root = Path(index.spec.path)
     images = [transform(Image.open(root / index.paths[position]).convert("RGB")) for position in SAMPLE]
     return model.eval(), torch.stack(images)
 
@@ -91,16 +96,16 @@ def test_features_and_probabilities_equal_plain_timm(
 ) -> None:
     asked = payload(model_spec(architecture, arguments=arguments))
     report = extraction.extract(asked, settings, ignore)
-    model, images = by_hand(asked["spec"], index)
+    model, images = by_hand(asked.spec.plain(), index)
     with torch.inference_mode():
         features = model.forward_head(model.forward_features(images), pre_logits=True)
         probabilities = model(images).softmax(dim=1)
-    with store.open(asked["keys"][HEAD]) as evidence:
+    with store.open(asked.keys[HEAD]) as evidence:
         np.testing.assert_allclose(evidence.features, features, atol=1e-5 * float(features.abs().max()))
         np.testing.assert_allclose(evidence.source_probabilities, probabilities, atol=1e-5)
         np.testing.assert_array_equal(evidence.labels, index.labels[SAMPLE])
         np.testing.assert_allclose(evidence.source_probabilities.sum(axis=1), 1, atol=1e-5)
-    assert (report["n"], report["models_loaded"], report["images_decoded"]) == (5, 1, 5)
+    assert (report.n, report.models_loaded, report.images_decoded) == (5, 1, 5)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_a_layer_is_averaged_over_its_positions(
 ) -> None:
     asked = payload(model_spec(architecture, arguments=arguments), (HEAD, layer))
     extraction.extract(asked, settings, ignore)
-    model, images = by_hand(asked["spec"], index)
+    model, images = by_hand(asked.spec.plain(), index)
     outputs: list[torch.Tensor] = []
     model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: outputs.append(output))
     with torch.inference_mode():
@@ -128,7 +133,7 @@ def test_a_layer_is_averaged_over_its_positions(
     (output,) = outputs
     axes = {"layer2": (2, 3), "blocks.3": (1,), "stages.1": (1, 2)}[layer]
     expected = output.numpy().mean(axis=axes)
-    with store.open(asked["keys"][layer]) as evidence:
+    with store.open(asked.keys[layer]) as evidence:
         assert evidence.features.shape == expected.shape
         np.testing.assert_allclose(evidence.features, expected, atol=1e-5 * float(np.abs(expected).max()))
         assert evidence.source_probabilities is None
@@ -140,7 +145,7 @@ def test_without_a_classifier_there_are_features_only(
 ) -> None:
     asked = payload(model_spec(num_classes=0))
     extraction.extract(asked, settings, ignore)
-    with store.open(asked["keys"][HEAD]) as evidence:
+    with store.open(asked.keys[HEAD]) as evidence:
         assert evidence.features.shape[0] == 5
         assert evidence.source_probabilities is None
 
@@ -151,7 +156,7 @@ def test_what_is_there_is_not_computed_again(
     asked = payload(model_spec())
     extraction.extract(asked, settings, ignore)
     again = extraction.extract(asked, settings, ignore)
-    assert (again["models_loaded"], again["images_decoded"], again["seconds"]["forward"]) == (0, 0, 0.0)
+    assert (again.models_loaded, again.images_decoded, again.seconds["forward"]) == (0, 0, 0.0)
 
 
 def test_only_the_missing_layer_is_written(
@@ -161,8 +166,8 @@ def test_only_the_missing_layer_is_written(
     extraction.extract(payload(spec), settings, ignore)
     asked = payload(spec, (HEAD, "layer1"))
     report = extraction.extract(asked, settings, ignore)
-    assert (report["models_loaded"], report["images_decoded"]) == (1, 0)
-    assert store.has_many(asked["keys"].values()) == set(asked["keys"].values())
+    assert (report.models_loaded, report.images_decoded) == (1, 0)
+    assert store.has_many(asked.keys.values()) == set(asked.keys.values())
 
 
 def test_one_decode_serves_the_other_models_of_the_job(
@@ -171,8 +176,8 @@ def test_one_decode_serves_the_other_models_of_the_job(
     first = model_spec()
     second = model_spec("test_efficientnet", input={"input_size": [3, 48, 48]})
     other = payload(second)
-    assert extraction.extract(payload(first, also=(other["card"]["input"],)), settings, ignore)["images_decoded"] == 5
-    assert extraction.extract(other, settings, ignore)["images_decoded"] == 0
+    assert extraction.extract(payload(first, also=(other.card.input,)), settings, ignore).images_decoded == 5
+    assert extraction.extract(other, settings, ignore).images_decoded == 0
 
 
 def test_two_runs_agree_bit_for_bit(
@@ -182,9 +187,9 @@ def test_two_runs_agree_bit_for_bit(
     runs = []
     for _ in range(2):
         extraction.extract(asked, settings, ignore)
-        with store.open(asked["keys"][HEAD]) as evidence:
+        with store.open(asked.keys[HEAD]) as evidence:
             runs.append((evidence.features.tobytes(), evidence.source_probabilities.tobytes()))
-        assert store.delete(asked["keys"][HEAD])
+        assert store.delete(asked.keys[HEAD])
     assert runs[0] == runs[1]
 
 
@@ -193,7 +198,7 @@ def test_the_manifest_holds_what_the_result_depends_on(
 ) -> None:
     asked = payload(model_spec())
     extraction.extract(asked, settings.model_copy(update={"batch_size": 2}), ignore)
-    with store.open(asked["keys"][HEAD]) as evidence:
+    with store.open(asked.keys[HEAD]) as evidence:
         manifest = evidence.manifest
     assert (manifest["batch_size"], manifest["device"], manifest["n"]) == (2, "cpu", 5)
     assert manifest["versions"]["torch"] == torch.__version__
@@ -206,7 +211,7 @@ def test_progress_goes_through_all_stages(
     events: list[dict[str, Any]] = []
     extraction.extract(payload(model_spec()), settings, events.append)
     assert list(dict.fromkeys(event["stage"] for event in events)) == ["load", "decode", "forward", "write"]
-    assert {"stage": "forward", "done": 5, "total": 5} in events
+    assert {"stage": "forward", "done": 5, "total": 5, "batch_size": 16} in events
 
 
 class TestBatchSize:
@@ -243,7 +248,7 @@ class TestBatchSize:
         ],
     )
     def test_is_halved_until_it_fits(self, error: Exception, run: Callable[..., dict[str, Any]]) -> None:
-        assert run(1, error)["batch_size"] == 1
+        assert run(1, error).batch_size == 1
 
     def test_one_image_that_does_not_fit_is_a_problem(self, run: Callable[..., dict[str, Any]]) -> None:
         with pytest.raises(ExtractionFailed, match="one image does not fit the memory of cpu"):
@@ -279,10 +284,10 @@ class TestProblems:
         settings: Settings,
     ) -> None:
         asked = payload(model_spec())
-        (Path(index.spec["path"]) / index.paths[2]).write_bytes(b"changed")
+        (Path(index.spec.path) / index.paths[2]).write_bytes(b"changed")
         with pytest.raises(DatasetChanged, match=index.paths[2]):
             extraction.extract(asked, settings, ignore)
-        assert store.has_many(asked["keys"].values()) == set()
+        assert store.has_many(asked.keys.values()) == set()
 
 
 def test_two_that_need_the_same_evidence_compute_it_once(
@@ -297,4 +302,4 @@ def test_two_that_need_the_same_evidence_compute_it_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(report["models_loaded"] for report in reports) == [0, 0, 1]
+    assert sorted(report.models_loaded for report in reports) == [0, 0, 1]

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from app.contracts.datasets import FolderSpec
+from app.contracts.extraction import ExtractionCommand
 from app.settings import Settings
+from tests.workers.conftest import MODEL
 from workers.device.extractor import Extractor
 from workers.errors import Problem, ProcessDied, Stopped
 from workers.inspection.images import inspect_dataset
@@ -21,21 +24,21 @@ def payload(
     settings: Settings,
     image_folder: Path,
     model_spec: Callable[..., dict[str, Any]],
-) -> dict[str, Any]:
-    index = inspect_dataset({"kind": "folder", "path": str(image_folder)}, settings=settings)
+) -> ExtractionCommand:
+    index = inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings)
     path = settings.datasets_folder / "animals.json"
     index.save(path)
-    spec = model_spec()
+    spec = MODEL.validate_python(model_spec())
     card = extractor.inspect_model(spec)
-    sample = list(range(len(index)))
-    return {
-        "spec": spec,
-        "card": card,
-        "index_path": str(path),
-        "sample_indices": sample,
-        "keys": evidence_keys(card, dataset_fingerprint=index.fingerprint, sample_indices=sample),
-        "transforms_of_job": [card["input"]],
-    }
+    sample = tuple(range(len(index)))
+    return ExtractionCommand(
+        spec=spec,
+        card=card,
+        index_path=str(path),
+        sample_indices=sample,
+        keys=evidence_keys(card, dataset_fingerprint=index.fingerprint, sample_indices=sample),
+        transforms_of_job=(card.input,),
+    )
 
 
 class Killer:
@@ -55,35 +58,35 @@ class Killer:
             os.kill(self.extractor.process_id, signal.SIGKILL)
 
 
-def test_it_stays_warm_and_reports(extractor: Extractor, payload: dict[str, Any], settings: Settings) -> None:
+def test_it_stays_warm_and_reports(extractor: Extractor, payload: ExtractionCommand, settings: Settings) -> None:
     events: list[dict[str, Any]] = []
     warm = extractor.process_id
     report = extractor.extract(payload, progress=events.append)
-    assert report["n"] == 12
-    assert FeatureStore.of(settings).has_many(payload["keys"].values())
+    assert report.n == 12
+    assert FeatureStore.of(settings).has_many(payload.keys.values())
     assert events[0]["stage"] == "load"
     assert events[-1] == {"stage": "write", "done": 1, "total": 1}
     with pytest.raises(Problem) as refused:
-        extractor.inspect_model(payload["spec"] | {"architecture": "nothing"})
+        extractor.inspect_model(payload.spec.model_copy(update={"architecture": "nothing"}))
     assert refused.value.code == "model-refused"
     assert extractor.process_id == warm
 
 
 def test_killed_once_it_goes_on_with_half_the_batch_size(
-    extractor: Extractor, payload: dict[str, Any], settings: Settings
+    extractor: Extractor, payload: ExtractionCommand, settings: Settings
 ) -> None:
     killer = Killer(extractor, times=1)
     report = extractor.extract(payload, progress=killer)
     first, half = killer.batch_sizes
-    assert half == first // 2 == report["batch_size"]
-    (warning,) = report["warnings"]
+    assert half == first // 2 == report.batch_size
+    (warning,) = report.warnings
     assert warning.startswith("batch halved: the extractor was ended by signal SIGKILL: probably out of memory")
     assert f"a batch size of {half} instead of {first}" in warning
-    with FeatureStore.of(settings).open(payload["keys"]["head"]) as evidence:
+    with FeatureStore.of(settings).open(payload.keys["head"]) as evidence:
         assert evidence.manifest["batch_size"] == half
 
 
-def test_killed_twice_it_fails_with_the_reason(extractor: Extractor, payload: dict[str, Any]) -> None:
+def test_killed_twice_it_fails_with_the_reason(extractor: Extractor, payload: ExtractionCommand) -> None:
     killer = Killer(extractor, times=2)
     with pytest.raises(
         ProcessDied, match=r"SIGKILL: probably out of memory.*twice; so it went with a batch size of 16 and of 8"
@@ -92,7 +95,7 @@ def test_killed_twice_it_fails_with_the_reason(extractor: Extractor, payload: di
     assert killer.batch_sizes == [16, 8]
 
 
-def test_killed_before_the_forward_pass_it_starts_again(extractor: Extractor, payload: dict[str, Any]) -> None:
+def test_killed_before_the_forward_pass_it_starts_again(extractor: Extractor, payload: ExtractionCommand) -> None:
     killed: list[int] = []
 
     def kill(event: dict[str, Any]) -> None:
@@ -101,12 +104,12 @@ def test_killed_before_the_forward_pass_it_starts_again(extractor: Extractor, pa
             os.kill(extractor.process_id, signal.SIGKILL)
 
     report = extractor.extract(payload, progress=kill)
-    assert report["batch_size"] == 16
-    assert report["warnings"] == []
+    assert report.batch_size == 16
+    assert report.warnings == ()
 
 
-def test_stopped_in_the_middle_it_can_be_asked_again(extractor: Extractor, payload: dict[str, Any]) -> None:
+def test_stopped_in_the_middle_it_can_be_asked_again(extractor: Extractor, payload: ExtractionCommand) -> None:
     started: list[dict[str, Any]] = []
     with pytest.raises(Stopped):
         extractor.extract(payload, progress=started.append, should_stop=lambda: bool(started))
-    assert extractor.extract(payload)["n"] == 12
+    assert extractor.extract(payload).n == 12

@@ -6,11 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.contracts.models import InputConfiguration, ModelCard
 from workers.errors import EvidenceMissing, StorageFull
 from workers.store.features import FeatureStore, evidence_key, evidence_keys
 from workers.store.folder import FolderStore
 
-INPUT = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9}
+INPUT = {
+    "input_size": [3, 64, 64],
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "crop_pct": 0.9,
+    "crop_mode": "center",
+    "interpolation": "bicubic",
+}
 PLAIN: dict[str, Any] = {
     "weights_digest": "w",
     "architecture": "resnet18",
@@ -48,7 +56,15 @@ def test_the_form_of_the_parts_does_not_count() -> None:
 
 
 def test_a_card_gives_a_key_for_each_layer() -> None:
-    card = {"weights_digest": "w", "architecture": "resnet18", "arguments": {"num_classes": 10}, "input": INPUT}
+    card = ModelCard(
+        weights_digest="w",
+        architecture="resnet18",
+        arguments={"num_classes": 10},
+        parameters=1,
+        input=InputConfiguration.read(INPUT),
+        feature_dimension=2,
+        source_classes=10,
+    )
     keys = evidence_keys(card, dataset_fingerprint="d", sample_indices=[0, 1, 2], layers=["head", "layer1"])
     assert keys["head"] == evidence_key(**PLAIN)
     assert keys["layer1"] == evidence_key(**PLAIN | {"layer": "layer1"})

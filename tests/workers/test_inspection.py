@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.contracts.datasets import BuiltinSpec, FolderSpec
 from app.settings import Settings
-from tests.workers.conftest import picture
+from tests.workers.conftest import DATASET, picture
 from workers.errors import DatasetChanged, DatasetRejected, Stopped
 from workers.images.index import DatasetIndex
 from workers.inspection.images import inspect_dataset
 
 
 def inspect(root: Path, settings: Settings) -> DatasetIndex:
-    return inspect_dataset({"kind": "folder", "path": str(root)}, settings=settings)
+    return inspect_dataset(FolderSpec(path=str(root)), settings=settings)
 
 
 def tolerant(settings: Settings) -> Settings:
@@ -149,7 +150,7 @@ def test_names_that_are_not_utf8(image_folder: Path, settings: Settings, tmp_pat
 def test_paths_outside_the_roots_are_refused(where: str, settings: Settings) -> None:
     path = str(settings.data_roots[0] / "missing") if where == "missing" else where
     with pytest.raises(DatasetRejected, match="FORERANK_DATA_ROOTS"):
-        inspect_dataset({"kind": "folder", "path": path}, settings=settings)
+        inspect_dataset(FolderSpec(path=path), settings=settings)
 
 
 def test_a_linked_data_set_outside_the_roots_is_refused(settings: Settings) -> None:
@@ -186,12 +187,12 @@ def test_more_images_than_allowed(image_folder: Path, settings: Settings) -> Non
 
 def test_it_can_be_stopped(image_folder: Path, settings: Settings) -> None:
     with pytest.raises(Stopped):
-        inspect_dataset({"kind": "folder", "path": str(image_folder)}, settings=settings, should_stop=lambda: True)
+        inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings, should_stop=lambda: True)
 
 
 def test_it_reports_progress(image_folder: Path, settings: Settings) -> None:
     events: list[dict[str, Any]] = []
-    inspect_dataset({"kind": "folder", "path": str(image_folder)}, settings=settings, progress=events.append)
+    inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings, progress=events.append)
     assert events[-1] == {"stage": "inspect", "done": 12, "total": 12}
 
 
@@ -217,12 +218,12 @@ class TestManifest:
 
     def test_labels_come_from_the_rows(self, image_folder: Path, settings: Settings) -> None:
         spec = self.write(image_folder, "\ufeffpath,label,note\ncat/0.jpg,-1,x\ndog/0.jpg,été; DROP TABLE,y\n")
-        index = inspect_dataset(spec, settings=settings)
+        index = inspect_dataset(DATASET.validate_python(spec), settings=settings)
         assert index.counts == {"-1": 1, "été; DROP TABLE": 1}
 
     def test_a_split_is_chosen(self, image_folder: Path, settings: Settings) -> None:
         spec = self.write(image_folder, "path,label,split\ncat/0.jpg,a,train\ndog/0.jpg,b,test\n", split="test")
-        assert inspect_dataset(spec, settings=settings).paths == ("dog/0.jpg",)
+        assert inspect_dataset(DATASET.validate_python(spec), settings=settings).paths == ("dog/0.jpg",)
 
     @pytest.mark.parametrize(
         ("text", "split", "reason"),
@@ -239,7 +240,7 @@ class TestManifest:
         self, text: str, split: str | None, reason: str, image_folder: Path, settings: Settings
     ) -> None:
         with pytest.raises(DatasetRejected, match=reason):
-            inspect_dataset(self.write(image_folder, text, split), settings=settings)
+            inspect_dataset(DATASET.validate_python(self.write(image_folder, text, split)), settings=settings)
 
     def test_rows_that_lead_outside_are_unreadable(
         self, image_folder: Path, settings: Settings, tmp_path: Path
@@ -248,7 +249,7 @@ class TestManifest:
         spec = self.write(
             image_folder, f"path,label\ncat/0.jpg,a\n../../secret.png,b\n{tmp_path}/secret.png,c\nno.png,d\n"
         )
-        index = inspect_dataset(spec, settings=tolerant(settings))
+        index = inspect_dataset(DATASET.validate_python(spec), settings=tolerant(settings))
         assert [item["reason"] for item in index.unreadable] == [
             "a link that leads outside the data set and FORERANK_DATA_ROOTS",
             "a link that leads outside the data set and FORERANK_DATA_ROOTS",
@@ -258,24 +259,24 @@ class TestManifest:
     def test_the_manifest_itself_lies_inside(self, image_folder: Path, settings: Settings) -> None:
         spec = self.write(image_folder, "path,label\n") | {"manifest": "../../../etc/passwd"}
         with pytest.raises(DatasetRejected, match="not a file in the data set's folder"):
-            inspect_dataset(spec, settings=settings)
+            inspect_dataset(DATASET.validate_python(spec), settings=settings)
 
 
 class TestDigits:
     def test_drawn_from_scikit_learn(self, settings: Settings) -> None:
-        index = inspect_dataset({"kind": "builtin", "name": "digits"}, settings=settings)
+        index = inspect_dataset(BuiltinSpec(name="digits"), settings=settings)
         assert len(index) == 1797
         assert sum(index.counts.values()) == 1797
         image = index.read(0, settings)
         assert (image.mode, image.size) == ("RGB", (64, 64))
 
     def test_the_fingerprint_never_moves(self, settings: Settings) -> None:
-        index = inspect_dataset({"kind": "builtin", "name": "digits"}, settings=settings)
+        index = inspect_dataset(BuiltinSpec(name="digits"), settings=settings)
         assert index.fingerprint == "a7460f15641e96fb2e0a8084b5d13f5df10fc814dd8cd62eb0564fd725c352a9"
 
     def test_there_is_no_other(self, settings: Settings) -> None:
         with pytest.raises(DatasetRejected, match="only digits"):
-            inspect_dataset({"kind": "builtin", "name": "letters"}, settings=settings)
+            inspect_dataset(BuiltinSpec(name="letters"), settings=settings)
 
 
 def test_many_classes(settings: Settings) -> None:

@@ -10,15 +10,18 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from timm.data import create_transform
 
+from app.contracts.models import InputConfiguration
 from tests.workers.conftest import picture
 from workers.images import transforms
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def configuration(**changes: Any) -> dict[str, Any]:
-    plain = {"input_size": [3, 64, 64], "mean": MEAN, "std": STD}
-    return {**plain, "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"} | changes
+def configuration(**changes: Any) -> InputConfiguration:
+    plain: dict[str, Any] = {"input_size": (3, 64, 64), "mean": MEAN, "std": STD}
+    return InputConfiguration(
+        **plain | {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic"} | changes
+    )
 
 
 @pytest.fixture(params=["photograph.jpg", "wide.png", "tall.jpg", "tiny.png"])
@@ -43,8 +46,8 @@ def image(request: pytest.FixtureRequest, tmp_path: Path) -> Image.Image:
     ],
     ids=["center", "bilinear", "squash", "border", "oblong"],
 )
-def test_within_one_grey_level_of_timm(config: dict[str, Any], image: Image.Image) -> None:
-    timms = create_transform(**config | {"input_size": tuple(config["input_size"])}, is_training=False)
+def test_within_one_grey_level_of_timm(config: InputConfiguration, image: Image.Image) -> None:
+    timms = create_transform(**config.model_dump(), is_training=False)
     normalised = timms(image)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     expected = ((normalised * std + mean) * 255).permute(1, 2, 0).numpy()

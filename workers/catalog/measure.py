@@ -24,7 +24,7 @@ COLUMNS = ("name", "parameters", "gmacs", "weight_bytes", "top1", "top1_input_si
 
 def measure(name: str) -> dict[str, Any]:
     """Parameters, GMACs and bytes of the state, counted on the meta device; empty values where that cannot be done."""
-    config = timm.get_pretrained_cfg(name)
+    config: Any = timm.get_pretrained_cfg(name)
     # What the meta device cannot do differs from network to network; a value that cannot be counted is left empty.
     try:
         with torch.device("meta"):
@@ -65,7 +65,7 @@ def rows(results: Path | None) -> Iterator[dict[str, Any]]:
     accuracies = published(results)
     known: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name in timm.list_pretrained():
-        config = timm.get_pretrained_cfg(name)
+        config: Any = timm.get_pretrained_cfg(name)
         key = (name.partition(".")[0], tuple(config.input_size), config.num_classes)
         if key not in known:
             known[key] = measure(name)

@@ -19,7 +19,7 @@ def publish_catalog() -> list[dict[str, Any]]:
 
 
 def _entry(name: str, fact: facts.Facts) -> dict[str, Any]:
-    config = timm.get_pretrained_cfg(name)
+    config: Any = timm.get_pretrained_cfg(name)
     architecture, _, tag = name.partition(".")
     details: dict[str, Any] = {"input_size": list(config.input_size), "description": config.description}
     details["sources"] = {

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.contracts.extraction import ExtractionCommand, ExtractionResult
+from app.contracts.models import InputConfiguration
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.device.forward import forward, watch_layers
@@ -31,71 +33,58 @@ FIRST_BATCH_SIZE = {"cuda": 256, "mps": 64, "cpu": 16}
 Progress = Callable[[dict[str, Any]], None]
 
 
-def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) -> dict[str, Any]:
+def extract(command: ExtractionCommand, settings: Settings, progress: Progress) -> ExtractionResult:
     """Fill the feature store with what is missing of one model on one sample of a data set.
 
     The right to compute each key is taken here: callers must not hold ``FeatureStore.lock`` of the same keys.
 
     Args:
-        payload: ``spec`` (of the model), ``card`` (of its inspection), ``index_path`` (of the data set),
-            ``sample_indices``, ``keys`` (by layer, ``"head"`` or a module's name; see ``features.evidence_keys``),
-            ``transforms_of_job`` (input configurations that the job still needs, filled by the same decode), and
-            ``batch_size`` (optional: images of the first attempt).
+        command: the model, the sample and the keys.
         progress: called with ``{"stage": "load" | "decode" | "forward" | "write", "done": n, "total": n}``; in the
             forward pass with its ``batch_size`` too.
-
-    Returns:
-        ``n``, ``keys``, ``seconds`` by stage, ``images_per_second`` of the forward pass, ``images_decoded``,
-        ``models_loaded``, ``batch_size``, ``device``, ``threads``, ``warnings``.
     """
-    keys: dict[str, str] = dict(payload["keys"])
+    keys = command.keys
     store = FeatureStore.of(settings)
-    sample = np.array(payload["sample_indices"], dtype=np.int64)
+    sample = np.array(command.sample_indices, dtype=np.int64)
     device = select_device(settings)
-    report: dict[str, Any] = {
-        "n": int(sample.size),
-        "keys": keys,
-        "seconds": {"load": 0.0, "decode": 0.0, "forward": 0.0, "write": 0.0},
-        "images_per_second": None,
-        "images_decoded": 0,
-        "models_loaded": 0,
-        "batch_size": None,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "warnings": [],
-    }
-    seconds = report["seconds"]
+    seconds = {"load": 0.0, "decode": 0.0, "forward": 0.0, "write": 0.0}
+    report = ExtractionResult(
+        n=int(sample.size), keys=keys, seconds=seconds, device=str(device), threads=torch.get_num_threads()
+    )
     with store.lock(*keys.values()):
         present = store.has_many(keys.values())
         wanted = {layer: key for layer, key in keys.items() if key not in present}
         if not wanted:
             return report
-        index = DatasetIndex.load(Path(payload["index_path"]))
+        index = DatasetIndex.load(Path(command.index_path))
 
         progress({"stage": "load", "done": 0, "total": 1})
         with _timed(seconds, "load"):
-            loaded = load_model(dict(payload["spec"]), settings)
-        report["models_loaded"] = 1
-        if loaded.card.weights_digest != payload["card"]["weights_digest"]:
+            loaded = load_model(command.spec, settings)
+        if loaded.card.weights_digest != command.card.weights_digest:
             raise ModelRefused("the weights are not those that were inspected: register the model again")
         progress({"stage": "load", "done": 1, "total": 1})
 
         with _timed(seconds, "decode"):
             images = ImageCache(settings).open(
-                index, sample, payload["card"]["input"], also=payload.get("transforms_of_job", ()), progress=progress
+                index, sample, command.card.input, also=command.transforms_of_job, progress=progress
             )
-        with images:
-            report["images_decoded"] = images.decoded
-            with _timed(seconds, "forward"):
-                batch_size = payload.get("batch_size") or settings.batch_size
-                run = _run(loaded, images.pixels, list(wanted), batch_size, device, progress)
-        report["batch_size"] = run.batch_size
-        report["images_per_second"] = sample.size / seconds["forward"]
+        with images, _timed(seconds, "forward"):
+            batch_size = command.batch_size or settings.batch_size
+            run = _run(loaded, images.pixels, list(wanted), batch_size, device, progress)
+        report = report.model_copy(
+            update={
+                "models_loaded": 1,
+                "images_decoded": images.decoded,
+                "batch_size": run.batch_size,
+                "images_per_second": sample.size / seconds["forward"],
+            }
+        )
 
         progress({"stage": "write", "done": 0, "total": len(wanted)})
         with _timed(seconds, "write"):
             labels = index.labels[sample]
-            manifest = _manifest(payload, index, loaded, report)
+            manifest = _manifest(command, index, loaded, report)
             for done, (layer, key) in enumerate(wanted.items(), start=1):
                 features = run.outputs[layer]
                 if bad := int((~np.isfinite(features).all(axis=1)).sum()):
@@ -108,7 +97,7 @@ def extract(payload: Mapping[str, Any], settings: Settings, progress: Progress) 
                     manifest=manifest | {"layer": layer, "dimension": int(features.shape[1])},
                 )
                 progress({"stage": "write", "done": done, "total": len(wanted)})
-    return report
+    return report.model_copy(update={"seconds": seconds})
 
 
 def select_device(settings: Settings) -> torch.device:
@@ -166,7 +155,7 @@ def _run(
 
     Every attempt starts anew: rows of two batch sizes would differ in the last bits.
     """
-    model = loaded.module.to(device=device, memory_format=torch.channels_last)
+    model = loaded.module.to(device).to(memory_format=torch.channels_last)
     batch_size = batch_size or _first_batch_size(device, pixels.shape[1], pixels.shape[2])
     while True:
         try:
@@ -185,7 +174,7 @@ def _run(
 
 def _attempt(
     model: nn.Module,
-    config: Mapping[str, Any],
+    config: InputConfiguration,
     pixels: NDArray[np.uint8],
     layers: list[str],
     batch_size: int,
@@ -194,7 +183,7 @@ def _attempt(
 ) -> _Run:
     count = pixels.shape[0]
     inner = [layer for layer in layers if layer != HEAD]
-    mean, std = (torch.tensor(config[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (config.mean, config.std))
     run = _Run(batch_size, count)
 
     def tell(done: int) -> None:
@@ -240,25 +229,25 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _manifest(
-    payload: Mapping[str, Any], index: DatasetIndex, loaded: LoadedModel, report: Mapping[str, Any]
+    command: ExtractionCommand, index: DatasetIndex, loaded: LoadedModel, report: ExtractionResult
 ) -> dict[str, Any]:
-    device = torch.device(report["device"])
+    device = torch.device(report.device)
     return {
-        "n": report["n"],
+        "n": report.n,
         "class_names": list(index.class_names),
         "dataset_fingerprint": index.fingerprint,
-        "model": payload["spec"],
+        "model": command.spec.plain(),
         "weights_digest": loaded.card.weights_digest,
         "architecture": loaded.card.architecture,
         "arguments": loaded.card.arguments,
-        "input": payload["card"]["input"],
+        "input": command.card.input.plain(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else platform.processor() or platform.machine(),
-        "batch_size": report["batch_size"],
-        "threads": report["threads"],
-        "seconds": report["seconds"],
+        "batch_size": report.batch_size,
+        "threads": report.threads,
+        "seconds": report.seconds,
         "versions": {
             "torch": torch.__version__,
             "timm": timm.__version__,

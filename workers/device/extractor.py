@@ -1,10 +1,12 @@
 """The worker's handle of its device: one warm process that loads models and runs them. No torch is imported here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from app.contracts.extraction import ExtractionCommand, ExtractionResult
+from app.contracts.models import ModelCard, ModelSpec
 from app.processes.errors import ProcessDied
 from app.processes.parent import ChildProcess
 from app.processes.role import Progress, Role
@@ -32,12 +34,9 @@ class Extractor:
         """Of the running process, if there is one."""
         return self._process.process_id
 
-    def inspect_model(
-        self, spec: Mapping[str, Any], *, should_stop: Callable[[], bool] | None = None
-    ) -> dict[str, Any]:
+    def inspect_model(self, spec: ModelSpec, *, should_stop: Callable[[], bool] | None = None) -> ModelCard:
         """The model's card; see `workers.device.loading.inspect_model`."""
-        card: dict[str, Any] = self._process.call("inspect_model", {"model": spec}, should_stop=should_stop)
-        return card
+        return ModelCard.read(self._process.call("inspect_model", spec.plain(), should_stop=should_stop))
 
     def publish_catalog(self) -> list[dict[str, Any]]:
         """The pre-trained names of the installed timm; see `workers.device.loading.publish_catalog`."""
@@ -46,11 +45,11 @@ class Extractor:
 
     def extract(
         self,
-        payload: Mapping[str, Any],
+        command: ExtractionCommand,
         *,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
-    ) -> dict[str, Any]:
+    ) -> ExtractionResult:
         """Run a model over a sample; see `workers.device.extraction.extract`.
 
         A process that died is replaced once, for the kernel's out-of-memory killer may have ended it; if it died after
@@ -64,28 +63,29 @@ class Extractor:
             if progress is not None:
                 progress(event)
 
-        def attempt(more: Mapping[str, Any]) -> dict[str, Any]:
-            report: dict[str, Any] = self._process.call(
-                "extract", {**payload, **more}, progress=follow, should_stop=should_stop
+        def attempt(command: ExtractionCommand) -> ExtractionResult:
+            return ExtractionResult.read(
+                self._process.call("extract", command.plain(), progress=follow, should_stop=should_stop)
             )
-            return report
 
         try:
-            return attempt({})
+            return attempt(command)
         except ProcessDied as first:
             death, died_with = first, batch_size
         log.warning("the extractor died; once more", reason=death.detail, batch_size=died_with)
         try:
-            report = attempt({} if died_with is None else {"batch_size": max(1, died_with // 2)})
+            halved = None if died_with is None else max(1, died_with // 2)
+            report = attempt(command if halved is None else command.model_copy(update={"batch_size": halved}))
         except ProcessDied as again:
             tried = "" if batch_size is None else f"; so it went with a batch size of {died_with} and of {batch_size}"
             raise ProcessDied(f"{again.detail}, twice{tried}") from again
-        if died_with is not None:
-            report["warnings"].append(
-                f"batch halved: {death.detail}; extracted with a batch size of {report['batch_size']} instead of "
-                f"{died_with}, which moves features by about 1e-7"
-            )
-        return report
+        if died_with is None:
+            return report
+        warning = (
+            f"batch halved: {death.detail}; extracted with a batch size of {report.batch_size} instead of "
+            f"{died_with}, which moves features by about 1e-7"
+        )
+        return report.model_copy(update={"warnings": (*report.warnings, warning)})
 
     def close(self) -> None:
         """Kill the process; a command that runs, and any later one, raises `Stopping`."""

@@ -206,7 +206,7 @@ class FineTuner:
         batch_size = min(recipe.batch_size or default_batch_size(train.size), train.size)
         steps_an_epoch = math.ceil(train.size / batch_size)
         total = recipe.epochs * steps_an_epoch
-        optimizer = torch.optim.AdamW(_groups(network, recipe, body_rate), fused=True)
+        optimizer = torch.optim.AdamW([dict(group) for group in _groups(network, recipe, body_rate)], fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_factor(step, total, recipe.warm_up_epochs * steps_an_epoch)
         )
@@ -307,7 +307,8 @@ class _Network(nn.Module):
 
 
 def _features(body: nn.Module, images: Tensor) -> Tensor:
-    return pool(body.forward_head(body.forward_features(images), pre_logits=True), images.shape[0])
+    network: Any = body
+    return pool(network.forward_head(network.forward_features(images), pre_logits=True), images.shape[0])
 
 
 def default_body_rate(body: nn.Module) -> float:

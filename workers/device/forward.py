@@ -19,12 +19,13 @@ def forward(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
         Softmax is taken in 64 bits on the CPU (a device may lack them); a single logit s gives
         [1 - sigmoid(s), sigmoid(s)].
     """
-    maps = model.forward_features(images)
-    features = pool(model.forward_head(maps, pre_logits=True), images.shape[0])
+    network: Any = model
+    maps = network.forward_features(images)
+    features = pool(network.forward_head(maps, pre_logits=True), images.shape[0])
     if not getattr(model, "num_classes", 0):
         return features, None
     # timm's own head a second time, from the same maps: some models put more than a linear layer after the features.
-    return features, probabilities(model.forward_head(maps))
+    return features, probabilities(network.forward_head(maps))
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -89,6 +90,6 @@ def _keeper(model: nn.Module, name: str, seen: dict[str, Tensor]) -> Any:
 
 
 def _channels(model: nn.Module) -> Mapping[str, int]:
-    information = getattr(model, "feature_info", None)
+    information: Any = getattr(model, "feature_info", None)
     entries = information.info if hasattr(information, "info") else information or []
     return {entry["module"]: entry["num_chs"] for entry in entries if "module" in entry and "num_chs" in entry}

@@ -6,15 +6,24 @@ import logging
 import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+from app.contracts.models import (
+    HubSpec,
+    InputConfiguration,
+    LocalFolderSpec,
+    ModelCard,
+    ModelSpec,
+    TimmSpec,
+    WeightsFileSpec,
+)
 from app.settings import Settings
 from workers.device.forward import forward
 from workers.device.hub import offline_if_unreachable
@@ -40,38 +49,6 @@ FORBIDDEN_ARGUMENTS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What inspection learned of a model; plain values only.
-
-    Attributes:
-        weights_digest: SHA-256 over the sorted (name, dtype, shape, bytes) of the state as loaded in 32 bits, so that
-            the same weights under two names agree.
-        architecture: timm architecture, without a tag.
-        arguments: keyword arguments with which it was built.
-        parameters: count.
-        input: input_size (channels, height, width), mean, std, crop_pct, crop_mode, interpolation.
-        feature_dimension: D of the pooled features.
-        source_classes: columns of the source probabilities; 0 without a classifier, 2 for a single logit s: [1 - s, s].
-        stages: names of modules that are sensible layers; any other module's name may be asked for as well.
-        license: as timm states it, or None.
-    """
-
-    weights_digest: str
-    architecture: str
-    arguments: dict[str, Any]
-    parameters: int
-    input: dict[str, Any]
-    feature_dimension: int
-    source_classes: int
-    stages: list[str] = field(default_factory=list)
-    license: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A complete model in 32 bits on the CPU, in evaluation mode, and its card."""
 
@@ -79,19 +56,16 @@ class LoadedModel:
     card: ModelCard
 
 
-def inspect_model(spec: dict[str, Any], settings: Settings) -> ModelCard:
+def inspect_model(spec: ModelSpec, settings: Settings) -> ModelCard:
     """Load the model, run it on one blank image, and describe it. See ``load_model``."""
     return load_model(spec, settings).card
 
 
-def load_model(spec: dict[str, Any], settings: Settings) -> LoadedModel:
+def load_model(spec: ModelSpec, settings: Settings) -> LoadedModel:
     """Build the model and load its weights.
 
     Args:
-        spec: one of ``{"kind": "timm", "name": "resnet50.a1_in1k"}``,
-            ``{"kind": "hf-hub", "name": "owner/name", "revision": ...}``,
-            ``{"kind": "local-dir", "path": ...}`` (config.json and model.safetensors), and
-            ``{"kind": "file", "path": ..., "architecture": ..., "arguments": {}, "num_classes": None, "input": {}}``.
+        spec: where the weights are.
         settings: roots of local models.
 
     Raises:
@@ -110,24 +84,22 @@ def load_model(spec: dict[str, Any], settings: Settings) -> LoadedModel:
     return LoadedModel(module, _describe(module, spec))
 
 
-def _build(spec: dict[str, Any], settings: Settings) -> nn.Module:
-    match spec["kind"]:
-        case "timm":
-            name = _known_name(spec["name"])
+def _build(spec: ModelSpec, settings: Settings) -> nn.Module:
+    match spec:
+        case TimmSpec():
+            name = _known_name(spec.name)
             with offline_if_unreachable():
                 return _create(name)
-        case "hf-hub":
-            revision = f"@{spec['revision']}" if spec.get("revision") else ""
+        case HubSpec():
+            revision = f"@{spec.revision}" if spec.revision else ""
             with offline_if_unreachable():
-                return _create(f"hf-hub:{spec['name']}{revision}")
-        case "local-dir":
-            folder = _local(spec["path"], settings)
+                return _create(f"hf-hub:{spec.name}{revision}")
+        case LocalFolderSpec():
+            folder = _local(spec.path, settings)
             _check_local_folder(folder)
             return _create(f"local-dir:{folder}")
-        case "file":
-            return _from_file(spec, _local(spec["path"], settings))
-        case kind:
-            raise ModelRefused(f"unknown kind of model {kind!r}: timm, hf-hub, local-dir or file")
+        case WeightsFileSpec():
+            return _from_file(spec, _local(spec.path, settings))
 
 
 def _known_name(name: str) -> str:
@@ -194,19 +166,18 @@ def _create(name: str) -> nn.Module:
     return module
 
 
-def _from_file(spec: dict[str, Any], path: Path) -> nn.Module:
-    architecture = spec["architecture"]
-    arguments = dict(spec.get("arguments") or {})
-    if not isinstance(architecture, str) or "." in architecture or not timm.is_model(architecture):
+def _from_file(spec: WeightsFileSpec, path: Path) -> nn.Module:
+    architecture, arguments = spec.architecture, spec.arguments
+    if "." in architecture or not timm.is_model(architecture):
         raise ModelRefused(
             f"timm {timm.__version__} has no architecture {architecture!r} (give it without a tag)."
-            + _nearest(str(architecture).partition(".")[0], timm.list_models())
+            + _nearest(architecture.partition(".")[0], timm.list_models())
         )
     _check_arguments(arguments)
     if path.suffix != ".safetensors":
         raise ModelRefused(f"{path.name} is not a .safetensors file: convert the weights, pickles are never read")
     state = read_safetensors(path)
-    num_classes = spec.get("num_classes")
+    num_classes = spec.num_classes
     if num_classes is None:
         num_classes = _classes_in(state, architecture)
     try:
@@ -229,12 +200,12 @@ def _classes_in(state: Mapping[str, Tensor], architecture: str) -> int:
     return 0 if weight is None else int(weight.shape[0])
 
 
-def _translated(error: Exception, spec: Mapping[str, Any]) -> Problem:
+def _translated(error: Exception, spec: ModelSpec) -> Problem:
     """The loader's error as ours: out of reach, or not sound."""
     import httpx2
     from huggingface_hub import errors
 
-    name = spec.get("name") or spec.get("path")
+    name = spec.name if isinstance(spec, TimmSpec | HubSpec) else spec.path
     if isinstance(error, errors.GatedRepoError):
         return ModelUnavailable(f"{name} is gated: accept its terms on the hub and set HF_TOKEN for the worker")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)):
@@ -273,16 +244,16 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _describe(module: nn.Module, spec: Mapping[str, Any]) -> ModelCard:
-    config = module.pretrained_cfg
+def _describe(module: nn.Module, spec: ModelSpec) -> ModelCard:
+    config: Any = module.pretrained_cfg
     input_config = _input_config(module, spec)
     try:
         with torch.inference_mode():
-            blank = torch.zeros(1, *input_config["input_size"])
+            blank = torch.zeros(1, *input_config.input_size)
             features, probabilities = forward(module, blank)
     except Exception as error:
         raise ModelRefused(
-            f"the model does not run on an input of {input_config['input_size']}: {_first_line(error)}"
+            f"the model does not run on an input of {list(input_config.input_size)}: {_first_line(error)}"
         ) from error
     return ModelCard(
         weights_digest=weights_digest(module),
@@ -292,53 +263,55 @@ def _describe(module: nn.Module, spec: Mapping[str, Any]) -> ModelCard:
         input=input_config,
         feature_dimension=features.shape[1],
         source_classes=0 if probabilities is None else probabilities.shape[1],
-        stages=_stages(module),
+        stages=tuple(_stages(module)),
         license=config.get("license"),
     )
 
 
-def _input_config(module: nn.Module, spec: Mapping[str, Any]) -> dict[str, Any]:
-    asked = dict(spec.get("input") or {})
-    size = (spec.get("arguments") or {}).get("img_size")
+def _input_config(module: nn.Module, spec: ModelSpec) -> InputConfiguration:
+    own = spec if isinstance(spec, WeightsFileSpec) else None
+    asked = own.input.plain() if own else {}
+    size = own.arguments.get("img_size") if own else None
     if size is not None and "input_size" not in asked:
         asked["input_size"] = (3, size, size) if isinstance(size, int) else (3, *size)
     try:
-        config = resolve_model_data_config(module, args=asked)
-        config = {
-            "input_size": [int(side) for side in config["input_size"]],
-            "mean": [float(value) for value in config["mean"]],
-            "std": [float(value) for value in config["std"]],
-            "crop_pct": float(config["crop_pct"]),
-            "crop_mode": str(config["crop_mode"]),
-            "interpolation": str(config["interpolation"]),
-        }
+        config = resolve_model_data_config(module, args=asked)  # type: ignore[no-untyped-call]
+        channels, height, width = map(int, config["input_size"])
+        found = InputConfiguration(
+            input_size=(channels, height, width),
+            mean=tuple(map(float, config["mean"])),
+            std=tuple(map(float, config["std"])),
+            crop_pct=float(config["crop_pct"]),
+            crop_mode=str(config["crop_mode"]),
+            interpolation=str(config["interpolation"]),
+        )
     except (AssertionError, TypeError, ValueError) as error:
         raise ModelRefused(f"the input configuration {asked} is not sound: {error}") from error
-    _check_input(config)
-    return config
+    _check_input(found)
+    return found
 
 
-def _check_input(config: Mapping[str, Any]) -> None:
-    channels, height, width = config["input_size"]
+def _check_input(config: InputConfiguration) -> None:
+    channels, height, width = config.input_size
     if channels != 3:
         raise ModelRefused(f"the model takes {channels} channels: only RGB images are supported")
     if not (1 <= height <= 4096 and 1 <= width <= 4096):
         raise ModelRefused(f"an input of {height} x {width} is not between 1 and 4096 pixels a side")
-    if config["crop_mode"] not in ("center", "squash", "border"):
-        raise ModelRefused(f"unknown crop mode {config['crop_mode']!r}: center, squash or border")
-    if config["interpolation"] not in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"):
+    if config.crop_mode not in ("center", "squash", "border"):
+        raise ModelRefused(f"unknown crop mode {config.crop_mode!r}: center, squash or border")
+    if config.interpolation not in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"):
         raise ModelRefused(
-            f"unknown interpolation {config['interpolation']!r}: bilinear, bicubic, lanczos, nearest, box or hamming"
+            f"unknown interpolation {config.interpolation!r}: bilinear, bicubic, lanczos, nearest, box or hamming"
         )
-    if not 0.05 <= config["crop_pct"] <= 1:
-        raise ModelRefused(f"crop_pct must lie between 0.05 and 1, not {config['crop_pct']}")
-    if len(config["mean"]) != 3 or len(config["std"]) != 3 or min(config["std"]) <= 0:
+    if not 0.05 <= config.crop_pct <= 1:
+        raise ModelRefused(f"crop_pct must lie between 0.05 and 1, not {config.crop_pct}")
+    if len(config.mean) != 3 or len(config.std) != 3 or min(config.std) <= 0:
         raise ModelRefused("mean and std need three values each, std above 0")
 
 
-def _arguments(module: nn.Module, spec: Mapping[str, Any]) -> dict[str, Any]:
-    if spec["kind"] == "file":
-        return {"num_classes": module.num_classes, **(spec.get("arguments") or {})}
+def _arguments(module: nn.Module, spec: ModelSpec) -> dict[str, Any]:
+    if isinstance(spec, WeightsFileSpec):
+        return {"num_classes": module.num_classes, **spec.arguments}
     # timm records what its factory was given (a saved folder's model_args); absent in older versions.
     recorded = {
         name: value for name, value in getattr(module, "_model_args", {}).items() if name not in FORBIDDEN_ARGUMENTS
@@ -347,7 +320,7 @@ def _arguments(module: nn.Module, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stages(module: nn.Module) -> list[str]:
-    information = getattr(module, "feature_info", None)
+    information: Any = getattr(module, "feature_info", None)
     entries = information.info if hasattr(information, "info") else information or []
     modules = dict(module.named_modules())
     names = [entry["module"] for entry in entries if entry.get("module") in modules]

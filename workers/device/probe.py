@@ -39,7 +39,7 @@ def probe_layer(features: NDArray[np.float32], labels: NDArray[np.int64], classe
     bias = np.full(classes, offsets.min())
     weight[fitted.classes_] = slopes / spread
     bias[fitted.classes_] = offsets - (slopes / spread) @ mean
-    layer = nn.utils.skip_init(nn.Linear, features.shape[1], classes)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, features.shape[1], classes)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))

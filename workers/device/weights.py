@@ -80,7 +80,7 @@ def watched_loading() -> Iterator[list[nn.Module]]:
             check_complete(model, state, more_allowed=not strict)
             return plain(state, strict=strict, **more)
 
-        model.load_state_dict = checked  # type: ignore[method-assign]
+        model.load_state_dict = checked  # type: ignore[method-assign, assignment]
         try:
             original(model, *positional, **named)
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.contracts.models import InputConfiguration
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.errors import Stopped, StorageFull
@@ -68,9 +69,9 @@ class ImageCache:
         self,
         index: DatasetIndex,
         sample_indices: Sequence[int] | NDArray[np.integer],
-        config: Mapping[str, Any],
+        config: InputConfiguration,
         *,
-        also: Iterable[Mapping[str, Any]] = (),
+        also: Iterable[InputConfiguration] = (),
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> CachedImages:
@@ -79,7 +80,7 @@ class ImageCache:
         Args:
             index: the data set.
             sample_indices: (N,) positions in it, the order of the rows.
-            config: input configuration of the model (``ModelCard["input"]``).
+            config: input configuration of the model (``ModelCard.input``).
             also: configurations that the job will ask for later. If images are decoded now, these are filled in the
                 same pass, as far as the quota allows.
             progress: called with ``{"stage": "decode", "done": n, "total": N}``.
@@ -109,8 +110,8 @@ class ImageCache:
             return None
 
     def _missing(
-        self, source: str, key: str, config: Mapping[str, Any], also: Iterable[Mapping[str, Any]], count: int
-    ) -> dict[str, Mapping[str, Any]]:
+        self, source: str, key: str, config: InputConfiguration, also: Iterable[InputConfiguration], count: int
+    ) -> dict[str, InputConfiguration]:
         """The configurations to fill by key, the asked one first, as far as the quota and the disk have room."""
         total = _bytes(config, count)
         if total > self._entries.quota_bytes or not self._entries.make_room(total):
@@ -135,7 +136,7 @@ class ImageCache:
         self,
         index: DatasetIndex,
         sample: NDArray[np.int64],
-        needed: Mapping[str, Mapping[str, Any]],
+        needed: Mapping[str, InputConfiguration],
         progress: Progress | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
@@ -169,9 +170,9 @@ class ImageCache:
                     progress({"stage": "decode", "done": stop, "total": int(sample.size)})
 
 
-def _bytes(config: Mapping[str, Any], count: int) -> int:
-    height, width = config["input_size"][-2:]
-    return count * int(height) * int(width) * 3
+def _bytes(config: InputConfiguration, count: int) -> int:
+    height, width = config.input_size[-2:]
+    return count * height * width * 3
 
 
 def _reserve(path: Path) -> None:

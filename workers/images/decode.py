@@ -4,6 +4,7 @@ import io
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,7 @@ class UnreadableImage(ValueError):
     """The file is not an image that can be used. The message is the reason, without the file's name."""
 
 
-def open_regular_file(path: Path) -> BinaryIO:
+def open_regular_file(path: Path) -> BufferedReader:
     """Open for reading; refuse pipes, devices and folders, which could block or never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

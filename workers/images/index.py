@@ -7,18 +7,20 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter
 
+from app.contracts.datasets import BuiltinSpec, DatasetSpec
 from app.settings import Settings
 from workers.errors import DatasetChanged
 from workers.images import digits
 from workers.images.decode import UnreadableImage, decode, open_regular_file
 
 FORMAT_VERSION = 1
+SPEC: TypeAdapter[DatasetSpec] = TypeAdapter(DatasetSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class DatasetIndex:
     """An inspected data set.
 
     Attributes:
-        spec: how it is read (``kind`` and where).
+        spec: how it is read.
         class_names: sorted; a label is a position in it.
         paths: of the readable images, relative to the data set's folder, sorted.
         labels: (N,) int64 class codes.
@@ -36,7 +38,7 @@ class DatasetIndex:
         unreadable: ``{"path": ..., "reason": ...}`` of each image left out.
     """
 
-    spec: dict[str, Any]
+    spec: DatasetSpec
     class_names: tuple[str, ...]
     paths: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -60,7 +62,7 @@ class DatasetIndex:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         content = {
             "format": FORMAT_VERSION,
-            "spec": self.spec,
+            "spec": self.spec.plain(),
             "class_names": self.class_names,
             "paths": self.paths,
             "labels": self.labels.tolist(),
@@ -84,7 +86,7 @@ class DatasetIndex:
                 f"{path} has index format {content['format']}, not {FORMAT_VERSION}: inspect the data set again"
             )
         return cls(
-            spec=content["spec"],
+            spec=SPEC.validate_python(content["spec"], extra="ignore"),
             class_names=tuple(content["class_names"]),
             paths=tuple(content["paths"]),
             labels=np.array(content["labels"], dtype=np.int64),
@@ -100,10 +102,10 @@ class DatasetIndex:
         Raises:
             DatasetChanged: the file is gone, or its size, time or content is not what was inspected.
         """
-        if self.spec["kind"] == "builtin":
+        if isinstance(self.spec, BuiltinSpec):
             return digits.draw(position)
         name = self.paths[position]
-        path = Path(self.spec["path"]) / name
+        path = Path(self.spec.path) / name
         try:
             with open_regular_file(path) as file:
                 status = os.fstat(file.fileno())

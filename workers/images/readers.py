@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from app.contracts.datasets import FolderSpec, ManifestSpec
 from app.settings import Settings
 from workers.errors import DatasetRejected
 from workers.images.decode import EXTENSIONS
@@ -22,9 +22,9 @@ class Candidate:
     problem: str = ""
 
 
-def dataset_folder(spec: dict[str, Any], settings: Settings) -> Path:
+def dataset_folder(spec: FolderSpec | ManifestSpec, settings: Settings) -> Path:
     """The resolved folder of a data set by path, checked against the roots."""
-    folder = Path(spec["path"])
+    folder = Path(spec.path)
     roots = (*settings.data_roots, settings.datasets_folder)
     if not folder.is_absolute() or not lies_under(folder, roots):
         raise DatasetRejected(
@@ -68,12 +68,12 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def manifest_candidates(folder: Path, spec: dict[str, Any], settings: Settings) -> Iterator[Candidate]:
-    """Rows of a CSV file with the columns ``path``, ``label`` and, if ``spec["split"]`` asks for one, ``split``."""
-    manifest = folder / spec["manifest"]
+def manifest_candidates(folder: Path, spec: ManifestSpec, settings: Settings) -> Iterator[Candidate]:
+    """Rows of a CSV file with the columns ``path``, ``label`` and, if a split is asked for, ``split``."""
+    manifest = folder / spec.manifest
     if not lies_under(manifest, (folder,)) or not manifest.is_file():
-        raise DatasetRejected(f"the manifest {spec['manifest']} is not a file in the data set's folder")
-    split = spec.get("split")
+        raise DatasetRejected(f"the manifest {spec.manifest} is not a file in the data set's folder")
+    split = spec.split
     allowed = (folder, *settings.data_roots)
     seen: set[str] = set()
     try:
@@ -82,20 +82,20 @@ def manifest_candidates(folder: Path, spec: dict[str, Any], settings: Settings) 
             needed = {"path", "label"} | ({"split"} if split is not None else set())
             if missing := sorted(needed - set(rows.fieldnames or ())):
                 raise DatasetRejected(
-                    f"{spec['manifest']} has no column {', '.join(missing)}: its first line must name them"
+                    f"{spec.manifest} has no column {', '.join(missing)}: its first line must name them"
                 )
             for row in rows:
                 if split is not None and row["split"] != split:
                     continue
                 path, label = row["path"], row["label"]
                 if not path or not label:
-                    raise DatasetRejected(f"{spec['manifest']}, line {rows.line_num}: path and label must not be empty")
+                    raise DatasetRejected(f"{spec.manifest}, line {rows.line_num}: path and label must not be empty")
                 if path in seen:
-                    raise DatasetRejected(f"{spec['manifest']}, line {rows.line_num}: {path} is listed twice")
+                    raise DatasetRejected(f"{spec.manifest}, line {rows.line_num}: {path} is listed twice")
                 seen.add(path)
                 yield Candidate(path, label, _problem(folder / path, allowed))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetRejected(f"{spec['manifest']} is not a CSV file in UTF-8: {error}") from error
+        raise DatasetRejected(f"{spec.manifest} is not a CSV file in UTF-8: {error}") from error
 
 
 def _problem(path: Path, allowed: tuple[Path, ...]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
+from app.contracts.models import TimmSpec
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model
 
@@ -24,18 +25,20 @@ def describe_old_models(session: Session) -> None:
 
 
 def _architecture(model: Model) -> str:
-    return str((model.card or {}).get("architecture", ""))
+    return str(model.card.architecture if model.card else "")
 
 
 def _describe(model: Model, published: Iterable[CatalogModel]) -> None:
-    card = model.card or {}
+    card = model.card
+    if card is None:
+        return
     entries = list(published)
     model.architecture = _architecture(model)
     model.family = entries[0].family if entries else None
     model.tag = model.name.removeprefix(f"{model.architecture}.") if "." in model.name else None
-    model.input_size = card["input"]["input_size"][-1]
-    model.weight_bytes = card.get("weight_bytes") or 4 * card["parameters"]
+    model.input_size = card.input.input_size[-1]
+    model.weight_bytes = 4 * card.parameters
     # Of the same network on images of the same size; the classifier's share is small.
     model.gmacs = next((entry.gmacs for entry in entries if entry.input_size == model.input_size), None)
-    if model.spec["kind"] == "timm":
-        model.top1 = next((entry.top1 for entry in entries if entry.name == model.spec["name"]), None)
+    if isinstance(model.spec, TimmSpec):
+        model.top1 = next((entry.top1 for entry in entries if entry.name == model.spec.name), None)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.errors import DatasetRejected, Stopped
@@ -37,7 +38,7 @@ class _Item:
 
 
 def inspect_dataset(
-    spec: dict[str, Any],
+    spec: DatasetSpec,
     *,
     settings: Settings,
     progress: Progress | None = None,
@@ -46,8 +47,7 @@ def inspect_dataset(
     """Index a data set.
 
     Args:
-        spec: ``{"kind": "folder", "path": ...}``, ``{"kind": "manifest", "path": ..., "manifest": ..., "split": ...}``
-            or ``{"kind": "builtin", "name": "digits"}``.
+        spec: where the images are.
         settings: roots and limits.
         progress: called with ``{"stage": "inspect", "done": n, "total": n}``.
         should_stop: asked now and then.
@@ -56,15 +56,13 @@ def inspect_dataset(
         DatasetRejected: no image, too many, too many of them unreadable, or outside the roots.
         Stopped: ``should_stop`` said so.
     """
-    if spec["kind"] == "builtin":
+    if isinstance(spec, BuiltinSpec):
         return _builtin(spec)
     folder = dataset_folder(spec, settings)
-    if spec["kind"] == "folder":
-        found = folder_candidates(folder, settings)
-    elif spec["kind"] == "manifest":
+    if isinstance(spec, ManifestSpec):
         found = manifest_candidates(folder, spec, settings)
     else:
-        raise DatasetRejected(f"unknown kind of data set {spec['kind']!r}: folder, manifest or builtin")
+        found = folder_candidates(folder, settings)
     candidates = list(itertools.islice(found, settings.image_count_limit + 1))
     if len(candidates) > settings.image_count_limit:
         raise DatasetRejected(
@@ -77,7 +75,7 @@ def inspect_dataset(
             raise Stopped("the inspection was stopped")
         if progress is not None:
             progress({"stage": "inspect", "done": len(items), "total": len(candidates)})
-    return _index(spec | {"path": str(folder)}, items, settings)
+    return _index(spec.model_copy(update={"path": str(folder)}), items, settings)
 
 
 def _read_all(folder: Path, candidates: list[Candidate], settings: Settings) -> Iterator[list[_Item]]:
@@ -105,7 +103,7 @@ def _read(folder: Path, candidate: Candidate, settings: Settings) -> _Item:
     return _Item(candidate.path, candidate.class_name, problem=problem)
 
 
-def _index(spec: dict[str, Any], items: list[_Item], settings: Settings) -> DatasetIndex:
+def _index(spec: FolderSpec | ManifestSpec, items: list[_Item], settings: Settings) -> DatasetIndex:
     readable = sorted((item for item in items if not item.problem), key=lambda item: item.path)
     unreadable = [item for item in items if item.problem]
     named = "; ".join(f"{item.path}: {item.problem}" for item in unreadable[:NAMED_FILES])
@@ -115,8 +113,10 @@ def _index(spec: dict[str, Any], items: list[_Item], settings: Settings) -> Data
             f"{settings.unreadable_share_limit:g} (FORERANK_UNREADABLE_SHARE_LIMIT): {named}"
         )
     if not readable:
-        where = "the manifest" if spec["kind"] == "manifest" else "class folders (one folder a class, images inside)"
-        raise DatasetRejected(f"no image was found in {where} under {spec['path']}")
+        where = (
+            "the manifest" if isinstance(spec, ManifestSpec) else "class folders (one folder a class, images inside)"
+        )
+        raise DatasetRejected(f"no image was found in {where} under {spec.path}")
     class_names = tuple(sorted({item.class_name for item in readable}))
     codes = {name: code for code, name in enumerate(class_names)}
     return DatasetIndex(
@@ -126,14 +126,14 @@ def _index(spec: dict[str, Any], items: list[_Item], settings: Settings) -> Data
         labels=np.array([codes[item.class_name] for item in readable], dtype=np.int64),
         sizes=np.array([item.size for item in readable], dtype=np.int64),
         mtimes_ns=np.array([item.mtime_ns for item in readable], dtype=np.int64),
-        fingerprint=fingerprint(spec["kind"], ((item.path, item.class_name, item.content_digest) for item in readable)),
+        fingerprint=fingerprint(spec.kind, ((item.path, item.class_name, item.content_digest) for item in readable)),
         unreadable=tuple({"path": item.path, "reason": item.problem} for item in unreadable),
     )
 
 
-def _builtin(spec: dict[str, Any]) -> DatasetIndex:
-    if spec.get("name") != "digits":
-        raise DatasetRejected(f"there is no built-in data set {spec.get('name')!r}: only digits")
+def _builtin(spec: BuiltinSpec) -> DatasetIndex:
+    if spec.name != "digits":
+        raise DatasetRejected(f"there is no built-in data set {spec.name!r}: only digits")
     labels = digits.labels()
     paths = tuple(f"{label}/{position:04d}" for position, label in enumerate(labels))
     contents = (hashlib.sha256(digits.draw(position).tobytes()).hexdigest() for position in range(labels.size))

@@ -6,10 +6,11 @@ from typing import Any
 import structlog
 from dbos import DBOS
 
+from app.contracts.datasets import DatasetSpec, InspectionProgress, Unreadable
+from app.contracts.problems import failure
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.tables import ResourceState, now
-from app.errors import failure
 from app.jobs import Workflow
 from app.settings import Settings
 from workers.errors import Problem, Stopped
@@ -48,7 +49,7 @@ def inspect_dataset_step(dataset_id: str) -> str:
     return str(values["state"].value)
 
 
-def _dataset_values(settings: Settings, dataset_id: str, spec: dict[str, Any]) -> dict[str, Any]:
+def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> dict[str, Any]:
     told = 0.0
 
     def tell(progress: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: dict[str, Any]) -
             row = Datasets(session).get(dataset_id)
             if row is None:
                 raise Stopped("the data set was deleted")
-            row.progress = {"done": progress["done"], "total": progress["total"]}
+            row.progress = InspectionProgress(done=progress["done"], total=progress["total"])
 
     try:
         index = read_dataset(spec, settings=settings, progress=tell)
@@ -73,7 +74,7 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: dict[str, Any]) -
         "fingerprint": index.fingerprint,
         "image_count": len(index),
         "class_counts": index.counts,
-        "unreadable": list(index.unreadable),
+        "unreadable": tuple(Unreadable(**file) for file in index.unreadable),
     }
 
 
@@ -98,8 +99,8 @@ def inspect_model_step(model_id: str) -> str:
             "state": ResourceState.READY,
             "problem": None,
             "card": card,
-            "digest": card["weights_digest"],
-            "parameters": card["parameters"],
+            "digest": card.weights_digest,
+            "parameters": card.parameters,
         }
     except Problem as problem:
         values = {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
@@ -109,7 +110,7 @@ def inspect_model_step(model_id: str) -> str:
             for name, value in values.items():
                 setattr(row, name, value)
             if row.license is None and values.get("card"):
-                row.license = values["card"].get("license")
+                row.license = values["card"].license
             if row.card is not None:
                 describe(session, row)
             row.inspected_at = now()

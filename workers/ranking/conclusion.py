@@ -3,10 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from app.contracts.ensembles import EnsembleResult, EnsemblesCommand, PoolMember
+from app.contracts.question import IntervalChoice
+from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval, Summary
 from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
 from app.plain import plain
 from estimators.catalog import METRICS
@@ -23,12 +25,14 @@ Cells = Sequence[tuple[RankingScore, Score]]
 
 def conclude(
     runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model], cells: Cells
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Summary, tuple[EnsembleResult, ...]]:
     """The summary and the ensembles of a ranking whose models ``runs`` have scores."""
-    return summarize(ranking.request, [run.model_id for run in runs], cells), _ensembles(runtime, ranking, runs, models)
+    return summarize(ranking.request.intervals, [run.model_id for run in runs], cells), _ensembles(
+        runtime, ranking, runs, models
+    )
 
 
-def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) -> dict[str, Any]:
+def summarize(choice: IntervalChoice | None, order: Sequence[str], cells: Cells) -> Summary:
     """Ranks, intervals and the chance to be best for each metric, and what the metrics say together."""
     layers: dict[str, dict[str, dict[str, float]]] = {}
     by_layer: dict[str, dict[str, dict[str, Score]]] = {}
@@ -46,50 +50,53 @@ def summarize(request: Mapping[str, Any], order: Sequence[str], cells: Cells) ->
     }
     ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
     drawn = {metric: resamples_of(metric, scores) for metric, scores in heads.items()}
-    return {
-        "ranks": ranks,
-        "layer_ranks": {
+    placed, agreement, disagreement = consensus_of(ranks, order)
+    return Summary(
+        order=placed,
+        ranks=ranks,
+        layer_ranks={
             model_id: {metric: competition_ranks(scores) for metric, scores in metrics.items()}
             for model_id, metrics in layers.items()
         },
-        "pool_values": combined,
-        "intervals": intervals_of(drawn, request["intervals"]),
+        pool_values=combined,
+        intervals=intervals_of(drawn, choice),
         # A layer is compared with the others of its model, so the parts of a pool's metric stand for themselves.
-        "layer_intervals": {
-            layer: intervals_of({metric: draws(scores) for metric, scores in metrics.items()}, request["intervals"])
+        layer_intervals={
+            layer: intervals_of({metric: draws(scores) for metric, scores in metrics.items()}, choice)
             for layer, metrics in by_layer.items()
             if len(by_layer) > 1
         },
-        "metrics": {metric: chances(len(scores), drawn[metric]) for metric, scores in heads.items()},
-        **consensus_of(ranks, order),
-    }
+        metrics={metric: chances(len(scores), drawn[metric]) for metric, scores in heads.items()},
+        consensus=agreement,
+        disagreement=disagreement,
+    )
 
 
-def consensus_of(ranks: Mapping[str, Mapping[str, int]], order: Sequence[str]) -> dict[str, Any]:
+def consensus_of(
+    ranks: Mapping[str, Mapping[str, int]], order: Sequence[str]
+) -> tuple[tuple[str, ...], ConsensusSummary | None, Disagreement | None]:
     """One order of the models by all metrics, and how much the metrics disagree."""
     if not ranks:
-        return {"order": list(order)}
+        return tuple(order), None, None
     # Ranks in place of scores: what differs by rounding alone is a tie here too.
     agreed = consensus([[-ranks[metric].get(model, math.nan) for model in order] for metric in ranks])
     placed = [order[index] for index in agreed.order]
-    return {
-        "order": [*placed, *(model for model in order if model not in set(placed))],
-        "consensus": {
-            "ranks": {model: place for place, model in enumerate(placed, start=1)},
-            "mean_ranks": {
-                model: float(mean) for model, mean in zip(order, agreed.mean_rank, strict=True) if not math.isnan(mean)
-            },
-            "method": agreed.method,
-            "source": agreed.source,
+    summary = ConsensusSummary(
+        ranks={model: place for place, model in enumerate(placed, start=1)},
+        mean_ranks={
+            model: float(mean) for model, mean in zip(order, agreed.mean_rank, strict=True) if not math.isnan(mean)
         },
-        "disagreement": {
-            "kendall_tau": plain(
-                dict(zip(ranks, (dict(zip(ranks, row, strict=True)) for row in agreed.agreement), strict=True))
-            ),
-            "mean_kendall_tau": agreed.mean_tau,
-            "kendall_w": agreed.kendall_w,
-        },
-    }
+        method=agreed.method,
+        source=agreed.source,
+    )
+    disagreement = Disagreement(
+        kendall_tau=plain(
+            dict(zip(ranks, (dict(zip(ranks, row, strict=True)) for row in agreed.agreement), strict=True))
+        ),
+        mean_kendall_tau=agreed.mean_tau,
+        kendall_w=agreed.kendall_w,
+    )
+    return (*placed, *(model for model in order if model not in set(placed))), summary, disagreement
 
 
 def pool_values(metric: str, scores: Mapping[str, Score]) -> dict[str, float]:
@@ -116,9 +123,9 @@ def draws(scores: Mapping[str, Score]) -> dict[str, Resamples]:
     return {
         model: Resamples(
             Value(float(score.value or 0.0), details=score.details),
-            np.asarray(score.resamples["values"], dtype=np.float64),
-            score.resamples["method"],
-            {part: np.asarray(values) for part, values in score.resamples.get("parts", {}).items()},
+            np.asarray(score.resamples.values, dtype=np.float64),
+            score.resamples.method,
+            {part: np.asarray(values) for part, values in score.resamples.parts.items()},
         )
         for model, score in scores.items()
         if score.resamples is not None
@@ -130,66 +137,61 @@ def _shared(models: int, drawn: Mapping[str, Resamples]) -> bool:
 
 
 def intervals_of(
-    drawn: Mapping[str, Mapping[str, Resamples]], choice: Mapping[str, Any] | None
-) -> dict[str, dict[str, dict[str, Any]]]:
+    drawn: Mapping[str, Mapping[str, Resamples]], choice: IntervalChoice | None
+) -> dict[str, dict[str, Interval]]:
     """Model -> metric -> the interval that holds the asked share of the resamples."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, Interval]] = {}
     if choice is None:
         return found
     for metric, models in drawn.items():
         for model_id, resamples in models.items():
-            low, high = interval(resamples, choice["level"])
-            found.setdefault(model_id, {})[metric] = {
-                "low": low,
-                "high": high,
-                "level": choice["level"],
-                "resamples": len(resamples.values),
-                "method": resamples.method,
-            }
+            low, high = interval(resamples, choice.level)
+            found.setdefault(model_id, {})[metric] = Interval(
+                low=low, high=high, level=choice.level, resamples=len(resamples.values), method=resamples.method
+            )
     return found
 
 
-def chances(models: int, drawn: Mapping[str, Resamples]) -> dict[str, Any]:
+def chances(models: int, drawn: Mapping[str, Resamples]) -> Chances:
     """How likely each model is the best by one metric, over resamples that all models share."""
     if not _shared(models, drawn):
-        return {"models": models, "resamples": 0}
+        return Chances(models=models, resamples=0)
     pool = pool_summary([resamples.values for resamples in drawn.values()])
-    return {
-        "models": models,
-        "resamples": len(next(iter(drawn.values())).values),
-        "probability_best": dict(zip(drawn, map(float, pool.probability_best), strict=True)),
-        "expected_rank": dict(zip(drawn, map(float, pool.expected_rank), strict=True)),
-    }
+    return Chances(
+        models=models,
+        resamples=len(next(iter(drawn.values())).values),
+        probability_best=dict(zip(drawn, map(float, pool.probability_best), strict=True)),
+        expected_rank=dict(zip(drawn, map(float, pool.expected_rank), strict=True)),
+    )
 
 
 def _ensembles(
     runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model]
-) -> list[dict[str, Any]]:
-    choices, given = ranking.request["ensembles"], ranking.request["given_ensembles"]
+) -> tuple[EnsembleResult, ...]:
+    choices, given = ranking.request.ensembles, ranking.request.given_ensembles
     if not choices and not given:
-        return []
+        return ()
     names = display_names([models[run.model_id] for run in runs])
-    evidence = {run.model_id: run.evidence or {} for run in runs}
-    sources = ranking.request["sources"]
+    sources = ranking.request.sources
     samples = {sources.get(models[run.model_id].source_dataset or "") for run in runs}
-    payload = {
-        "models": [
-            {
-                "name": names[run.model_id],
-                "parameters": models[run.model_id].parameters,
-                "label_space": models[run.model_id].source_dataset or run.model_id,
-                "target_key": evidence[run.model_id]["target"][HEAD],
-                "source_key": evidence[run.model_id].get("source", {}).get(HEAD),
-            }
+    command = EnsemblesCommand(
+        models=tuple(
+            PoolMember(
+                name=names[run.model_id],
+                parameters=models[run.model_id].parameters,
+                label_space=models[run.model_id].source_dataset or run.model_id,
+                target_key=run.evidence.target[HEAD],
+                source_key=run.evidence.source.get(HEAD),
+            )
             for run in runs
-        ],
-        "source_is_one": len(samples - {None}) == 1,
-        "choices": choices,
-        "given_ensembles": [[names.get(model_id, model_id) for model_id in members] for members in given],
-        "folder": str(runtime.settings.rankings_folder / ranking.id),
-    }
-    answers: list[dict[str, Any]] = runtime.scorers.call("ensembles", payload)
-    return answers
+            if run.evidence is not None
+        ),
+        source_is_one=len(samples - {None}) == 1,
+        choices=choices,
+        given=tuple(tuple(names.get(model_id, model_id) for model_id in members) for members in given),
+        folder=str(runtime.settings.rankings_folder / ranking.id),
+    )
+    return tuple(EnsembleResult.read(answer) for answer in runtime.scorers.call("ensembles", command.plain()))
 
 
 def display_names(models: Sequence[Model]) -> dict[str, str]:

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.contracts.base import JsonObject
+from app.contracts.question import IntervalChoice, SampleChoice
+from app.contracts.rankings import DrawnSample, RankingRequest
+from app.contracts.scores import Cell
 from app.db.tables import Dataset, Model
 from app.settings import Settings
 from estimators.catalog import METRICS
@@ -19,7 +21,7 @@ from workers.images.sampling import sample_indices
 from workers.store.features import HEAD, evidence_keys
 
 # What a reference or source sample contributes; the publication of OSBORN uses as many.
-SOURCE_SAMPLE = {"max_samples": 5000, "max_samples_per_class": None, "seed": 0}
+SOURCE_SAMPLE = SampleChoice(max_samples=5000)
 STAGES = "stages"
 
 
@@ -41,19 +43,19 @@ class Sample:
     index_path: Path
     indices: NDArray[np.int64]
 
-    def describe(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+    def describe(self, choice: SampleChoice) -> DrawnSample:
         """What is recorded with a result."""
         counts = np.bincount(self.index.labels[self.indices], minlength=len(self.index.class_names))
-        return {
-            **choice,
-            "images": len(self.indices),
-            "images_of_data_set": len(self.index),
-            "classes": int(np.count_nonzero(counts)),
-            "smallest_class": int(counts[counts > 0].min()),
-            "largest_class": int(counts.max()),
-            "unreadable": len(self.index.unreadable),
-            "fingerprint": self.index.fingerprint,
-        }
+        return DrawnSample(
+            **choice.plain(),
+            images=len(self.indices),
+            images_of_data_set=len(self.index),
+            classes=int(np.count_nonzero(counts)),
+            smallest_class=int(counts[counts > 0].min()),
+            largest_class=int(counts.max()),
+            unreadable=len(self.index.unreadable),
+            fingerprint=self.index.fingerprint,
+        )
 
 
 @lru_cache(maxsize=8)
@@ -61,15 +63,15 @@ def _load(path: Path, modified: int) -> DatasetIndex:
     return DatasetIndex.load(path)
 
 
-def draw(settings: Settings, dataset_id: str, choice: Mapping[str, Any]) -> Sample:
+def draw(settings: Settings, dataset_id: str, choice: SampleChoice) -> Sample:
     """The stratified sample of an inspected data set."""
     path = index_path(settings, dataset_id)
     index = _load(path, path.stat().st_mtime_ns)
     indices = sample_indices(
         index.labels,
-        max_samples=choice["max_samples"],
-        max_samples_per_class=choice["max_samples_per_class"],
-        seed=choice["seed"],
+        max_samples=choice.max_samples,
+        max_samples_per_class=choice.max_samples_per_class,
+        seed=choice.seed,
     )
     return Sample(dataset_id, index, path, indices)
 
@@ -86,26 +88,26 @@ class Need:
 class Planner:
     """Turns a ranking's request into the evidence and the scores that each model needs."""
 
-    def __init__(self, settings: Settings, request: Mapping[str, Any], target: Dataset) -> None:
+    def __init__(self, settings: Settings, request: RankingRequest, target: Dataset) -> None:
         self._settings = settings
         self._request = request
-        self.target = draw(settings, target.id, request["sample"])
-        names = [metric["name"] for metric in request["metrics"]]
+        self.target = draw(settings, target.id, request.sample)
+        names = [metric.name for metric in request.metrics]
         self._wants_reference = any("reference_features" in METRICS[name].optional_evidence for name in names)
-        self.wants_ensembles = bool(request["ensembles"] or request["given_ensembles"])
+        self.wants_ensembles = bool(request.ensembles or request.given_ensembles)
         self._samples: dict[str, Sample] = {}
 
     def layers(self, model: Model) -> list[str]:
         """The layers to keep: always the head, then those that the request names."""
-        asked = self._request["layers"]
-        stages = (model.card or {}).get("stages", [])
+        asked = self._request.layers
+        stages = model.card.stages if model.card else ()
         return [HEAD, *(layer for layer in (stages if asked == STAGES else asked) if layer != HEAD)]
 
     def needs(self, model: Model) -> list[Need]:
         """All evidence that the ranking uses of the model."""
         needs = [self._need("target", model, self.target, self.layers(model))]
-        own = self._request["sources"].get(model.source_dataset or "")
-        reference = self._request["reference"] or own
+        own = self._request.sources.get(model.source_dataset or "")
+        reference = self._request.reference or own
         if self._wants_reference and reference:
             needs.append(self._need("reference", model, self._source(reference), [HEAD]))
         if self.wants_ensembles and own:
@@ -125,40 +127,44 @@ class Planner:
         )
         return Need(role, sample, keys)
 
-    def cells(self, needs: list[Need]) -> list[dict[str, Any]]:
+    def cells(self, needs: list[Need]) -> list[Cell]:
         """Every score of the model: layer, metric, parameters and the keys of what it is computed from."""
         target = needs[0]
         reference = next((need.keys[HEAD] for need in needs if need.role == "reference"), None)
         cells = []
         for layer, key in target.keys.items():
-            for metric in self._request["metrics"]:
-                entry = METRICS[metric["name"]]
+            for metric in self._request.metrics:
+                entry = METRICS[metric.name]
                 if layer != HEAD and "features" not in entry.required_evidence:
                     continue
                 uses_reference = layer == HEAD and "reference_features" in entry.optional_evidence
+                reference_key, intervals = reference if uses_reference else None, self._request.intervals
                 cells.append(
-                    {
-                        "layer": layer,
-                        "metric": metric["name"],
-                        "parameters": metric["parameters"],
-                        "evidence_key": key,
-                        "reference_key": reference if uses_reference else None,
-                        "intervals": self._request["intervals"],
-                    }
+                    Cell(
+                        layer=layer,
+                        metric=metric.name,
+                        parameters=metric.parameters,
+                        evidence_key=key,
+                        reference_key=reference_key,
+                        intervals=intervals,
+                        parameters_key=parameters_key(
+                            metric.name, metric.parameters, reference_key, self._request.intervals
+                        ),
+                    )
                 )
-        for cell in cells:
-            cell["parameters_key"] = parameters_key(cell)
         return cells
 
 
-def parameters_key(cell: Mapping[str, Any]) -> str:
+def parameters_key(
+    metric: str, parameters: JsonObject, reference_key: str | None, intervals: IntervalChoice | None
+) -> str:
     """SHA-256 of all but the evidence that a score depends on."""
     text = json.dumps(
         {
-            "metric_version": METRICS[cell["metric"]].version,
-            "parameters": cell["parameters"],
-            "reference": cell["reference_key"],
-            "intervals": cell["intervals"],
+            "metric_version": METRICS[metric].version,
+            "parameters": parameters,
+            "reference": reference_key,
+            "intervals": intervals and intervals.plain(),
         },
         sort_keys=True,
     )

@@ -8,11 +8,15 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.contracts.extraction import ExtractionCommand, ExtractionResult
+from app.contracts.models import InputConfiguration
+from app.contracts.problems import ProblemDocument, failure
+from app.contracts.rankings import Counters, EvidenceKeys
+from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingState, ResourceState
-from app.errors import failure
 from workers.errors import Problem
 from workers.ranking.conclusion import conclude as draw_conclusion
 from workers.ranking.planning import Need, Planner
@@ -31,14 +35,13 @@ def is_waiting(ranking_id: str) -> bool:
         if ranking is None or ranking.state.is_final:
             return False
         datasets, models = _resources(session, ranking)
-        return any(row.state is ResourceState.PENDING for row in (*datasets.values(), *models.values()))
+        states = [row.state for row in datasets.values()] + [row.state for row in models.values()]
+        return ResourceState.PENDING in states
 
 
 def _resources(session: Session, ranking: Ranking) -> tuple[dict[str, Dataset], dict[str, Model]]:
     request = ranking.request
-    wanted = {ranking.target_id, *request["sources"].values()} | (
-        {request["reference"]} if request["reference"] else set()
-    )
+    wanted = {ranking.target_id, *request.sources.values(), *([request.reference] if request.reference else [])}
     datasets = {key: row for key in sorted(wanted) if (row := Datasets(session).get(key)) is not None}
     models = Models(session).get_many(run.model_id for run in Rankings(session).models(ranking.id))
     return datasets, models
@@ -73,14 +76,14 @@ def plan(ranking_id: str) -> dict[str, Any]:
             return work
         _drop_failed_sources(ranking, datasets)
         planner = Planner(runtime.settings, ranking.request, target)
-        ranking.sample = planner.target.describe(ranking.request["sample"])
+        ranking.sample = planner.target.describe(ranking.request.sample)
         withdrawn = Models(session).withdrawn(ranking)
         models = {key: row for key, row in models.items() if key not in withdrawn}
         _plan_models(runtime, session, ranking, planner, models, work)
     return work
 
 
-def _unusable(target: Dataset | None, datasets: Mapping[str, Dataset]) -> dict[str, str] | None:
+def _unusable(target: Dataset | None, datasets: Mapping[str, Dataset]) -> ProblemDocument | None:
     if target is None:
         return failure("image-problem", "the target was deleted")
     if target.state is ResourceState.FAILED:
@@ -92,14 +95,17 @@ def _unusable(target: Dataset | None, datasets: Mapping[str, Dataset]) -> dict[s
 
 def _drop_failed_sources(ranking: Ranking, datasets: Mapping[str, Dataset]) -> None:
     """A source or reference sample that cannot be read is as good as none: the result says which were used."""
-    request = dict(ranking.request)
+    request = ranking.request
 
     def usable(key: str | None) -> bool:
         return key is not None and key in datasets and datasets[key].state is ResourceState.READY
 
-    request["sources"] = {name: key for name, key in request["sources"].items() if usable(key)}
-    request["reference"] = request["reference"] if usable(request["reference"]) else None
-    ranking.request = request
+    ranking.request = request.model_copy(
+        update={
+            "sources": {name: key for name, key in request.sources.items() if usable(key)},
+            "reference": request.reference if usable(request.reference) else None,
+        }
+    )
 
 
 def _plan_models(
@@ -122,22 +128,20 @@ def _plan_models(
             )
             continue
         needs[model.id] = planner.needs(model)
-        run.evidence = {need.role: need.keys for need in needs[model.id]}
+        run.evidence = EvidenceKeys(**{need.role: need.keys for need in needs[model.id]})
     present = runtime.features.has_many(key for items in needs.values() for need in items for key in need.keys.values())
     cells = {model_id: planner.cells(items) for model_id, items in needs.items()}
-    known = Scores(session).find_many(
-        (cell["evidence_key"], cell["metric"], cell["parameters_key"]) for items in cells.values() for cell in items
-    )
+    known = Scores(session).find_many(cell.key for items in cells.values() for cell in items)
     reused_scores = 0
     for run in Rankings(session).models(ranking.id):
         if run.model_id not in needs:
             continue
-        found = [cell for cell in cells[run.model_id] if _key(cell) in known]
+        found = [cell for cell in cells[run.model_id] if cell.key in known]
         reused_scores += len(found)
         link(session, ranking.id, run.model_id, found, known)
         keys = {key for need in needs[run.model_id] for key in need.keys.values()}
-        missing = [cell for cell in cells[run.model_id] if _key(cell) not in known]
-        needed = {cell[name] for cell in missing for name in ("evidence_key", "reference_key") if cell[name]}
+        missing = [cell for cell in cells[run.model_id] if cell.key not in known]
+        needed = {key for cell in missing for key in (cell.evidence_key, cell.reference_key) if key}
         needed |= keys if planner.wants_ensembles else set()
         if needed - present:
             work["extract"].append(run.model_id)
@@ -147,28 +151,20 @@ def _plan_models(
             run.state = ModelRunState.SUCCEEDED
         else:
             work["score"].append(run.model_id)
-    ranking.counters = {
-        "images_decoded": 0,
-        "models_loaded": 0,
-        "evidence_computed": 0,
-        "evidence_reused": sum(
+    ranking.counters = Counters(
+        evidence_reused=sum(
             need_key in present for items in needs.values() for n in items for need_key in n.keys.values()
         ),
-        "scores_computed": 0,
-        "scores_reused": reused_scores,
-    }
-
-
-def _key(cell: Mapping[str, Any]) -> tuple[str, str, str]:
-    return cell["evidence_key"], cell["metric"], cell["parameters_key"]
+        scores_reused=reused_scores,
+    )
 
 
 def link(
     session: Session,
     ranking_id: str,
     model_id: str,
-    cells: list[dict[str, Any]],
-    known: Mapping[tuple[str, str, str], str],
+    cells: list[Cell],
+    known: Mapping[ScoreKey, str],
 ) -> None:
     """Write which scores answer these cells of the ranking's table."""
     Scores(session).link(
@@ -176,9 +172,9 @@ def link(
             {
                 "ranking_id": ranking_id,
                 "model_id": model_id,
-                "layer": cell["layer"],
-                "metric": cell["metric"],
-                "score_id": known[_key(cell)],
+                "layer": cell.layer,
+                "metric": cell.metric,
+                "score_id": known[cell.key],
             }
             for cell in cells
         ]
@@ -255,27 +251,28 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
         ranking, model, planner = _load(runtime, session, ranking_id, model_id)
         transforms = _transforms(session, ranking)
         needs = planner.needs(model)
+        card = model.card
+        if card is None:
+            raise ValueError(f"{model_id} was not inspected")
     follower = _Follower(runtime, ranking_id, model_id)
-    done: list[dict[str, Any]] = []
+    done: list[ExtractionResult] = []
     for need in needs:
         missing = {
             layer: key for layer, key in need.keys.items() if key not in runtime.features.has_many(need.keys.values())
         }
         if not missing:
             continue
-        payload = {
-            "spec": model.spec,
-            "card": model.card,
-            "dataset": need.sample.index.spec,
-            "index_path": str(need.sample.index_path),
-            "sample_indices": need.sample.indices.tolist(),
-            "layers": list(missing),
-            "keys": missing,
-            "transforms_of_job": transforms,
-        }
+        command = ExtractionCommand(
+            spec=model.spec,
+            card=card,
+            index_path=str(need.sample.index_path),
+            sample_indices=need.sample.indices.tolist(),
+            keys=missing,
+            transforms_of_job=tuple(transforms),
+        )
         try:
             done.append(
-                runtime.extractor.extract(payload, progress=follower.progress, should_stop=follower.should_stop)
+                runtime.extractor.extract(command, progress=follower.progress, should_stop=follower.should_stop)
             )
         except Problem as problem:
             log.warning("extraction failed", code=problem.code, detail=problem.detail)
@@ -294,23 +291,23 @@ def _load(runtime: Runtime, session: Session, ranking_id: str, model_id: str) ->
     return ranking, model, Planner(runtime.settings, ranking.request, target)
 
 
-def _transforms(session: Session, ranking: Ranking) -> list[dict[str, Any]]:
+def _transforms(session: Session, ranking: Ranking) -> list[InputConfiguration]:
     """Distinct input configurations of all models of the ranking that are not done, so that one decode serves all."""
     runs = [
         run.model_id for run in Rankings(session).models(ranking.id) if run.state in UNFINISHED_RUNS and not run.reused
     ]
     cards = [model.card for model in Models(session).get_many(runs).values() if model.card]
-    return list({str(sorted(card["input"].items())): card["input"] for card in cards}.values())
+    return list(dict.fromkeys(card.input for card in cards))
 
 
-def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: list[dict[str, Any]]) -> None:
+def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: list[ExtractionResult]) -> None:
     seconds: dict[str, float] = {}
     for result in done:
-        for stage, value in result["seconds"].items():
+        for stage, value in result.seconds.items():
             seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
-    images = sum(result["n"] for result in done)
-    decoded = sum(result["images_decoded"] for result in done)
-    loaded = sum(result["models_loaded"] for result in done)
+    images = sum(result.n for result in done)
+    decoded = sum(result.images_decoded for result in done)
+    loaded = sum(result.models_loaded for result in done)
     forward = seconds.get("forward", 0.0)
     speed = round(images / forward, 2) if forward else None
     with runtime.database.transaction() as session:
@@ -327,13 +324,15 @@ def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: l
             images_per_second=speed,
             images_decoded=decoded,
             models_loaded=loaded,
-            warnings=[warning for result in done for warning in result["warnings"]],
+            warnings=tuple(warning for result in done for warning in result.warnings),
         )
         rankings.count(
             ranking_id,
-            images_decoded=decoded,
-            models_loaded=loaded,
-            evidence_computed=sum(len(result["keys"]) for result in done),
+            Counters(
+                images_decoded=decoded,
+                models_loaded=loaded,
+                evidence_computed=sum(len(result.keys) for result in done),
+            ),
         )
 
 
@@ -347,11 +346,16 @@ def compute_scores(ranking_id: str, model_id: str) -> bool:
         Rankings(session).update_run(ranking_id, model_id, state=ModelRunState.SCORING, stage="scoring")
         _, model, planner = _load(runtime, session, ranking_id, model_id)
         cells = planner.cells(planner.needs(model))
-        known = Scores(session).find_many(_key(cell) for cell in cells)
+        known = Scores(session).find_many(cell.key for cell in cells)
     follower = _Follower(runtime, ranking_id, model_id)
-    missing = [cell for cell in cells if _key(cell) not in known]
+    missing = [cell for cell in cells if cell.key not in known]
     try:
-        results = runtime.scorers.call("score", {"cells": missing}, should_stop=follower.should_stop)
+        results = [
+            ScoreResult.read(result)
+            for result in runtime.scorers.call(
+                "score", ScoreCommand(cells=tuple(missing)).plain(), should_stop=follower.should_stop
+            )
+        ]
     except Problem as problem:
         fail_model(ranking_id, model_id, problem.detail, problem.code)
         return False
@@ -360,19 +364,19 @@ def compute_scores(ranking_id: str, model_id: str) -> bool:
         scores.store(
             [
                 {
-                    "evidence_key": cell["evidence_key"],
-                    "metric": cell["metric"],
-                    "parameters_key": cell["parameters_key"],
-                    **result,
+                    "evidence_key": cell.evidence_key,
+                    "metric": cell.metric,
+                    "parameters_key": cell.parameters_key,
+                    **{name: getattr(result, name) for name in ScoreResult.model_fields},
                 }
                 for cell, result in zip(missing, results, strict=True)
             ]
         )
-        link(session, ranking_id, model_id, cells, scores.find_many(_key(cell) for cell in cells))
+        link(session, ranking_id, model_id, cells, scores.find_many(cell.key for cell in cells))
         rankings = Rankings(session)
-        rankings.add_seconds(ranking_id, model_id, "score", round(sum(result["seconds"] for result in results), 4))
+        rankings.add_seconds(ranking_id, model_id, "score", round(sum(result.seconds for result in results), 4))
         rankings.update_run(ranking_id, model_id, state=ModelRunState.SUCCEEDED, stage=None)
-        rankings.count(ranking_id, scores_computed=len(missing))
+        rankings.count(ranking_id, Counters(scores_computed=len(missing)))
     return True
 
 

@@ -5,23 +5,32 @@ results are stored. Failures travel as data, never as exceptions, since those ch
 """
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
 from app.jobs import APPLICATION_VERSION, Queue, Workflow
 from workers.ranking import steps as ranking_steps
 
-RETRY = {"retries_allowed": True, "max_attempts": 3, "interval_seconds": 5.0, "backoff_rate": 2.0}
 RESULT_POLLING_SECONDS = 0.2
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 CHILD_FAILED = "the job engine gave up on this model after repeated crashes; the worker's log says why"
 
-is_waiting = DBOS.step(name="is_waiting", **RETRY)(ranking_steps.is_waiting)
-plan = DBOS.step(name="plan", **RETRY)(ranking_steps.plan)
-extract_evidence = DBOS.step(name="extract_evidence", **RETRY)(ranking_steps.extract_evidence)
-compute_scores = DBOS.step(name="compute_scores", **RETRY)(ranking_steps.compute_scores)
-fail_model = DBOS.step(name="fail_model", **RETRY)(ranking_steps.fail_model)
-conclude = DBOS.step(name="conclude", **RETRY)(ranking_steps.conclude)
+
+def _step(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    return DBOS.step(
+        name=function.__name__, retries_allowed=True, max_attempts=3, interval_seconds=5.0, backoff_rate=2.0
+    )(function)
+
+
+is_waiting = _step(ranking_steps.is_waiting)
+plan = _step(ranking_steps.plan)
+extract_evidence = _step(ranking_steps.extract_evidence)
+compute_scores = _step(ranking_steps.compute_scores)
+fail_model = _step(ranking_steps.fail_model)
+conclude = _step(ranking_steps.conclude)
 
 
 @DBOS.workflow(name=Workflow.RANK.value, max_recovery_attempts=50)

@@ -1,9 +1,10 @@
 """Scores from the feature store. Runs in a scorer's process; numbers and names in, JSON out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from app.contracts.scores import Cell, ScoreCommand, ScoreResult
 from app.scoring.metric import compute_metric
 from app.settings import Settings
 from estimators.catalog import Evidence
@@ -11,15 +12,15 @@ from workers.store.features import FeatureStore
 
 
 def compute_scores(
-    payload: Mapping[str, Any], settings: Settings, progress: Callable[[dict[str, Any]], None]
-) -> list[dict[str, Any]]:
-    """One result for each cell of ``payload["cells"]``, in order; a metric that fails is a result with a problem.
+    command: ScoreCommand, settings: Settings, progress: Callable[[dict[str, Any]], None]
+) -> list[ScoreResult]:
+    """One result for each cell, in order; a metric that fails is a result with a problem.
 
     Raises:
-        KeyError: evidence is not in the store any more.
+        EvidenceMissing: evidence is not in the store any more.
     """
     store = FeatureStore.of(settings)
-    cells = payload["cells"]
+    cells = command.cells
     results = []
     for done, cell in enumerate(cells):
         progress({"stage": "scoring", "done": done, "total": len(cells)})
@@ -27,14 +28,14 @@ def compute_scores(
     return results
 
 
-def _compute(store: FeatureStore, cell: Mapping[str, Any]) -> dict[str, Any]:
+def _compute(store: FeatureStore, cell: Cell) -> ScoreResult:
     with ExitStack() as opened:
-        evidence = opened.enter_context(store.open(cell["evidence_key"]))
-        reference = opened.enter_context(store.open(cell["reference_key"])) if cell["reference_key"] else None
+        evidence = opened.enter_context(store.open(cell.evidence_key))
+        reference = opened.enter_context(store.open(cell.reference_key)) if cell.reference_key else None
         arrays = Evidence(
             features=evidence.features,
             labels=evidence.labels,
             source_probabilities=evidence.source_probabilities,
             reference_features=reference.features if reference else None,
         )
-        return compute_metric(cell["metric"], arrays, cell["parameters"], cell["intervals"])
+        return compute_metric(cell.metric, arrays, cell.parameters, cell.intervals)

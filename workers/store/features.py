@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.contracts.models import ModelCard
 from app.settings import Settings
 from workers.errors import EvidenceMissing, StorageFull
 from workers.store.entries import Entry, EntryStore
@@ -37,7 +38,7 @@ def evidence_key(
     """SHA-256 over canonical JSON of all that the evidence depends on.
 
     Args:
-        weights_digest: digest of the model's state (``ModelCard["weights_digest"]``).
+        weights_digest: digest of the model's state (``ModelCard.weights_digest``).
         architecture: timm architecture.
         arguments: keyword arguments with which it was built.
         layer: ``"head"`` (pooled features before the classifier, and source probabilities) or a module's name.
@@ -65,20 +66,20 @@ def evidence_key(
 
 
 def evidence_keys(
-    card: Mapping[str, Any],
+    card: ModelCard,
     *,
     dataset_fingerprint: str,
     sample_indices: Sequence[int] | NDArray[np.integer],
     layers: Iterable[str] = (HEAD,),
 ) -> dict[str, str]:
-    """The key of every layer of the model that ``card`` (``ModelCard``, or its dictionary) describes."""
+    """The key of every layer of the model that ``card`` describes."""
     return {
         layer: evidence_key(
-            weights_digest=card["weights_digest"],
-            architecture=card["architecture"],
-            arguments=card["arguments"],
+            weights_digest=card.weights_digest,
+            architecture=card.architecture,
+            arguments=card.arguments,
             layer=layer,
-            transform=card["input"],
+            transform=card.input.plain(),
             dataset_fingerprint=dataset_fingerprint,
             sample_indices=sample_indices,
         )
@@ -163,7 +164,7 @@ class FeatureStore:
         Raises:
             StorageFull: the disk has no room, even without the evidence that is not in use.
         """
-        arrays = {"features": features, "labels": labels}
+        arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels}
         if source_probabilities is not None:
             arrays["source_probabilities"] = source_probabilities
         needed = sum(array.nbytes for array in arrays.values())
@@ -183,7 +184,8 @@ class FeatureStore:
 
 
 def _map(path: Path) -> NDArray[Any]:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:

@@ -22,7 +22,7 @@ class Datasets(OwnedRepository[Dataset]):
         return [
             (identifier, owner)
             for identifier, owner, target, request in rows
-            if dataset_id in (target, request.get("reference"), *request.get("sources", {}).values())
+            if dataset_id in (target, request.reference, *request.sources.values())
         ]
 
     def has_rankings(self, dataset_id: str) -> bool:

@@ -7,6 +7,9 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from app.contracts.problems import ProblemDocument
+from app.contracts.rankings import Counters
+from app.contracts.scores import ScoreKey
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
     FINAL_STATES,
@@ -104,12 +107,11 @@ class Rankings(OwnedRepository[Ranking]):
                 {"model_id": model_id, "state": state.value, "stage": stage, "done": done, "total": total},
             )
 
-    def count(self, ranking_id: str, **increments: int) -> None:
+    def count(self, ranking_id: str, more: Counters) -> None:
         """Add to the counters; the row stays locked until the transaction ends, so that no addition is lost."""
         ranking = self._locked(Ranking, ranking_id)
         if ranking is not None:
-            counters = dict(ranking.counters or {})
-            ranking.counters = {**counters, **{name: counters.get(name, 0) + more for name, more in increments.items()}}
+            ranking.counters = (ranking.counters or Counters()).plus(more)
 
     def add_seconds(self, ranking_id: str, model_id: str, stage: str, seconds: float) -> None:
         """Note how long a stage of one model took."""
@@ -121,7 +123,7 @@ class Rankings(OwnedRepository[Ranking]):
         self.session.flush()
         return self.session.get(table, key, with_for_update=True, populate_existing=True)
 
-    def end_unfinished_runs(self, ranking_id: str, state: ModelRunState, problem: Mapping[str, Any] | None) -> None:
+    def end_unfinished_runs(self, ranking_id: str, state: ModelRunState, problem: ProblemDocument | None) -> None:
         """Close the rows of all models that have not ended."""
         self.session.execute(
             update(RankingModel)
@@ -194,10 +196,10 @@ class Scores:
     def __init__(self, session: Any) -> None:
         self.session = session
 
-    def find_many(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    def find_many(self, keys: Iterable[ScoreKey]) -> dict[ScoreKey, str]:
         """(evidence, metric, parameters) -> id of the score, for those that exist."""
         wanted = list(keys)
-        found: dict[tuple[str, str, str], str] = {}
+        found: dict[ScoreKey, str] = {}
         for start in range(0, len(wanted), LOOKUP_CHUNK):
             rows = self.session.execute(
                 select(Score.evidence_key, Score.metric, Score.parameters_key, Score.id).where(

@@ -1,11 +1,9 @@
 """Everything that waits for a job of the engine."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.contracts.problems import ProblemDocument
 from app.db.repositories.rankings import Rankings
 from app.db.tables import (
     FINAL_STATES,
@@ -37,13 +35,13 @@ class Unfinished:
         found.update({identifier: (Ranking, identifier) for identifier in running})
         return found
 
-    def close(self, table: Inspected | type[Ranking], identifier: str, problem: Mapping[str, Any]) -> None:
+    def close(self, table: Inspected | type[Ranking], identifier: str, problem: ProblemDocument) -> None:
         """Fail the row if it has not ended by itself in between."""
         if table is Ranking:
             rankings = Rankings(self.session)
             rankings.end_unfinished_runs(identifier, ModelRunState.FAILED, problem)
-            rankings.move(identifier, RankingState.FAILED, problem=dict(problem))
+            rankings.move(identifier, RankingState.FAILED, problem=problem)
             return
         row = self.session.get(table, identifier, with_for_update=True)
         if isinstance(row, (Dataset, Model)) and row.state is ResourceState.PENDING:
-            row.state, row.problem, row.inspected_at = ResourceState.FAILED, dict(problem), now()
+            row.state, row.problem, row.inspected_at = ResourceState.FAILED, problem, now()

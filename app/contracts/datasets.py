@@ -1,0 +1,49 @@
+"""Data sets: where the images are, and what inspection found."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.contracts.base import Body, Contract
+
+
+class FolderSpec(Contract):
+    """A folder with one sub-folder of images a class."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    uploaded: bool = False
+
+
+class ManifestSpec(Contract):
+    """A folder with a CSV file that names images and labels, and perhaps splits."""
+
+    kind: Literal["manifest"] = "manifest"
+    path: str
+    manifest: str
+    split: str | None = None
+    uploaded: bool = False
+
+
+class BuiltinSpec(Contract):
+    """Images that come with a library."""
+
+    kind: Literal["builtin"] = "builtin"
+    name: str
+
+
+DatasetSpec = Annotated[FolderSpec | ManifestSpec | BuiltinSpec, Field(discriminator="kind")]
+
+
+class Unreadable(Body):
+    """A file that was left out."""
+
+    path: str
+    reason: str
+
+
+class InspectionProgress(Contract):
+    """Images that have been read so far."""
+
+    done: int
+    total: int

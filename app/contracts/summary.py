@@ -1,0 +1,71 @@
+"""What is said of a ranking when all of its models have ended."""
+
+from pydantic import Field
+
+from app.contracts.base import Contract, JsonObject
+
+Ranks = dict[str, int]
+
+
+class Interval(Contract):
+    """Holds the asked share (``level``) of a score's resamples."""
+
+    low: float
+    high: float
+    level: float
+    resamples: int
+    method: str
+
+
+class Chances(Contract):
+    """How likely each model is the best by one metric; by model, empty unless all models share the draws."""
+
+    models: int
+    resamples: int
+    probability_best: dict[str, float] = Field(default_factory=dict)
+    expected_rank: dict[str, float] = Field(default_factory=dict)
+
+
+class ConsensusSummary(Contract):
+    """One order of the models by all metrics."""
+
+    ranks: Ranks
+    mean_ranks: dict[str, float]
+    method: str
+    source: str
+
+
+class Disagreement(Contract):
+    """How much the metrics disagree; a correlation that does not exist is the text ``nan``."""
+
+    kendall_tau: dict[str, dict[str, float | str]]
+    mean_kendall_tau: float | None
+    kendall_w: float | None
+
+
+class Summary(Contract):
+    """Ranks, intervals and the chance to be best for each metric, and what the metrics say together.
+
+    Attributes:
+        order: ids of models, best first.
+        ranks: metric -> model -> rank.
+        layer_ranks: model -> metric -> layer -> rank.
+        pool_values: metric -> model -> value, of metrics that mean something within a pool only.
+        intervals: model -> metric -> interval.
+        layer_intervals: layer -> model -> metric -> interval.
+        metrics: metric -> chances.
+    """
+
+    order: tuple[str, ...]
+    ranks: dict[str, Ranks] = Field(default_factory=dict)
+    layer_ranks: dict[str, dict[str, Ranks]] = Field(default_factory=dict)
+    pool_values: dict[str, dict[str, float]] = Field(default_factory=dict)
+    intervals: dict[str, dict[str, Interval]] = Field(default_factory=dict)
+    layer_intervals: dict[str, dict[str, dict[str, Interval]]] = Field(default_factory=dict)
+    metrics: dict[str, Chances] = Field(default_factory=dict)
+    consensus: ConsensusSummary | None = None
+    disagreement: Disagreement | None = None
+
+    def public(self) -> JsonObject:
+        """What is said of the whole table; the rest is shown in its rows."""
+        return self.model_dump(mode="json", include={"metrics", "consensus", "disagreement"}, exclude_defaults=True)
