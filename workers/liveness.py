@@ -2,8 +2,9 @@
 
 The engine's free core recovers work only at launch and only for the same executor, so liveness is ours: every worker
 beats by the database's clock, and returns what silent workers held to the queues. A worker that was only paused finds
-its row gone, registers anew, and may run a step a second time: evidence is renamed into place and scores are inserted
-once, so the result stays single and right.
+its row gone and registers anew; what it held belongs to others, and it can write nothing for it (`workers.engine`).
+An outage of the database silences all workers at once, so nobody is judged until the judge itself has been heard of
+for as long as silence is allowed to last.
 """
 
 import os
@@ -16,17 +17,21 @@ from pathlib import Path
 
 import structlog
 from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.contracts.problems import failure
+from app.db.outages import is_outage
 from app.db.repositories.unfinished import Unfinished
 from app.db.repositories.workers import Workers
 from app.db.session import Database
 from app.settings import Settings
+from workers import engine
 
 GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
 ENDED = ("SUCCESS", *GIVEN_UP)
 FORGETTING_SECONDS = 3600
 FORGOTTEN_AT_ONCE = 500
+JOIN_SECONDS = 5.0
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -51,15 +56,6 @@ def boot_identifier() -> str:
 def executor_name(device: str) -> str:
     """A name that no other process, past or future, has."""
     return f"{socket.gethostname()}-{device}-{uuid.uuid4().hex[:12]}"
-
-
-def requeue_pending(executors: list[str]) -> int:
-    """Return what these executors held to the queues; idempotent and atomic for each workflow.
-
-    The engine's own recovery keeps the count of attempts, and so its protection against poison; the public way
-    (`resume_workflow`) forgets it. It is internal: the version is pinned, and tests kill real workers.
-    """
-    return len(DBOS._recover_pending_workflows(executors))
 
 
 def is_alive(pid: int) -> bool:
@@ -92,7 +88,7 @@ def close_abandoned(database: Database) -> list[str]:
 
 
 def forget_ended(history: timedelta) -> int:
-    """Remove jobs that ended longer ago from the engine's tables, which would else grow for ever; how many."""
+    """Remove jobs that ended longer ago from the engine's tables, which would otherwise grow forever; how many."""
     before = (datetime.now(UTC) - history).isoformat()
     forgotten = 0
     while True:
@@ -119,24 +115,36 @@ class Liveness:
         self._database = database
         self._executor = executor
         self._device = device
+        self._heard_since: float | None = None
+        self._heard_last = 0.0
+        self._strays: set[engine.Lease] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)
 
     def start(self) -> None:
-        """Register, take over from the dead once, then keep doing so."""
-        self._register()
+        """Take over from the dead once, then keep doing so."""
         self.take_over()
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the peers that they need not wait for this worker's silence."""
+        """Return what this worker holds to the queues, no attempt counted, and take it off the list."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
-        with self._database.transaction() as session:
-            Workers(session).stop(self._executor)
+            self._thread.join(timeout=JOIN_SECONDS)
+        try:
+            with self._database.transaction() as session:
+                moved = engine.requeue(session, [self._executor], count_deaths=False)
+                Workers(session).forget([self._executor])
+        except SQLAlchemyError as error:
+            if not is_outage(error):
+                raise
+            # Without the database nothing can be handed over: the peers find this worker silent, or its process gone.
+            log.warning("the database did not hear that this worker stops", error=type(error).__name__)
+        else:
+            log.info("work handed over", jobs=moved)
 
-    def _register(self) -> None:
+    def register(self) -> None:
+        """Put this worker on the list."""
         with self._database.transaction() as session:
             Workers(session).register(
                 identifier=self._executor,
@@ -156,9 +164,14 @@ class Liveness:
                 if time.monotonic() >= next_forgetting:
                     forget_ended(timedelta(days=self._settings.job_history_days))
                     next_forgetting = time.monotonic() + FORGETTING_SECONDS
-            except Exception:
-                # The database may be away for a while; the worker goes on, and beats again when it is back.
-                log.exception("heartbeat failed")
+                self.requeue_strays()
+            except Exception as error:
+                # The worker goes on, and beats again when the database is back.
+                self._heard_since = None
+                if is_outage(error):
+                    log.warning("no heartbeat: the database is away", error=type(error).__name__)
+                else:
+                    log.exception("heartbeat failed")
 
     def beat(self) -> None:
         """Say that this worker lives; register anew if its peers took it for dead."""
@@ -166,26 +179,45 @@ class Liveness:
             beaten = Workers(session).beat(self._executor)
         if not beaten:
             log.warning("this worker was taken for dead", executor=self._executor)
-            self._register()
+            self.register()
+        moment = time.monotonic()
+        if self._heard_since is None or moment - self._heard_last > self._settings.heartbeat_limit_seconds / 2:
+            self._heard_since = moment
+        self._heard_last = moment
 
     def take_over(self) -> list[str]:
         """Re-enqueue what dead workers held. A row stays until nothing of its worker is pending."""
-        dead = [name for name in self._dead() if name != self._executor]
+        dead = sorted(self._dead() - {self._executor})
         if not dead:
             return []
-        moved = requeue_pending(dead)
-        if moved:
-            log.warning("took over from dead workers", workers=dead, workflows=moved)
-        settled = [name for name in dead if not DBOS.list_workflows(executor_id=[name], status="PENDING", limit=1)]
         with self._database.transaction() as session:
-            Workers(session).forget(settled)
+            moved = engine.requeue(session, dead, count_deaths=True)
+            Workers(session).forget(dead)
+        log.warning("took over from dead workers", workers=dead, jobs=moved)
         return dead
+
+    def requeue_strays(self) -> None:
+        """Return jobs to the queues that count as running but run nowhere, once they were found so twice.
+
+        A job is between its claim and its start for a moment, which is not what is looked for.
+        """
+        with self._database.transaction() as session:
+            strays = engine.stray_jobs(session, self._executor, Workers(session).identifiers())
+            lost = strays & self._strays
+            engine.requeue_strays(session, lost)
+        self._strays = strays - lost
+        if lost:
+            log.warning("requeued jobs that ran nowhere", jobs=sorted(stray.job for stray in lost))
 
     def _dead(self) -> set[str]:
         """Silent workers, and those of this host whose process is gone: no need to wait for their silence."""
+        limit = self._settings.heartbeat_limit_seconds
+        may_judge = self._heard_since is not None and time.monotonic() - self._heard_since >= limit
         with self._database.reading() as session:
             workers = Workers(session)
-            dead = set(workers.silent(limit_seconds=self._settings.heartbeat_limit_seconds))
+            silent = set(workers.silent(limit_seconds=limit)) if may_judge else set()
             neighbours = workers.on_host(host=host_name(), boot=boot_identifier())
         own = os.getpid()
-        return dead | {name for name, pid in neighbours if name != self._executor and (pid == own or not is_alive(pid))}
+        return silent | {
+            name for name, pid in neighbours if name != self._executor and (pid == own or not is_alive(pid))
+        }

@@ -14,7 +14,7 @@ from app.db.migrate import is_current
 from app.db.repositories.models import Catalog
 from app.db.session import Database
 from app.settings import Settings
-from workers import runtime
+from workers import engine, runtime
 from workers.device.extractor import Extractor
 from workers.errors import Problem, Stopping
 from workers.inspection import workflow as inspections
@@ -98,11 +98,14 @@ def run(settings: Settings) -> None:
         scorers=scorer_pool(settings),
     )
     runtime.start(parts)
+    liveness = Liveness(settings, database, executor, settings.device)
+    # Before the first job is taken: what an unknown worker holds is given to others.
+    liveness.register()
+    engine.widen_retries()
     DBOS(config=configuration(settings, executor))
     DBOS.listen_queues([queue.value for queue in jobs.Queue])
     DBOS.launch()
     register_queues(settings)
-    liveness = Liveness(settings, database, executor, settings.device)
     liveness.start()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,11 +119,12 @@ def run(settings: Settings) -> None:
 
 
 def _close(parts: runtime.Runtime, liveness: Liveness) -> None:
-    # What runs is left to the peers, or to the next start: it was recorded step by step.
-    parts.extractor.close()
-    parts.scorers.close()
+    # What runs goes back to its queues before anything is killed, so that no end of a process is taken for a failure.
+    parts.stopping.set()
     DBOS.destroy(workflow_completion_timeout_sec=0)
     liveness.stop()
+    parts.extractor.close()
+    parts.scorers.close()
     parts.database.close()
     log.info("worker stopped")
     sys.stdout.flush()

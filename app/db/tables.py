@@ -272,6 +272,8 @@ class RankingModel(Base):
     images_per_second: Mapped[float | None]
     images_decoded: Mapped[int] = mapped_column(default=0)
     models_loaded: Mapped[int] = mapped_column(default=0)
+    evidence_computed: Mapped[int] = mapped_column(default=0)
+    scores_computed: Mapped[int] = mapped_column(default=0)
     warnings: Mapped[tuple[str, ...] | None]
     problem: Mapped[ProblemDocument | None]
 
@@ -330,7 +332,6 @@ class Worker(Base):
     pid: Mapped[int]
     device: Mapped[str] = mapped_column(String(32))
     heartbeat: Mapped[float]
-    stopped: Mapped[bool] = mapped_column(default=False)
     started_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -31,6 +31,7 @@ HEAD = "head"
 def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
     """Where these rankings stand."""
     counts = Rankings(session).model_counts([ranking.id for ranking in rankings])
+    counters = Rankings(session).counters(rankings)
     return [
         RankingAnswer(
             id=ranking.id,
@@ -45,7 +46,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             metrics=[metric.name for metric in ranking.request.metrics],
             priority=ranking.request.priority,
             model_counts=counts[ranking.id],
-            counters=ranking.counters.plain() if ranking.counters else {},
+            counters=counters[ranking.id].plain(),
             started_at=ranking.started_at,
             finished_at=ranking.finished_at,
             links={
@@ -95,7 +96,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
         ],
         models=rows,
         summary=summary.public() or None,
-        counters=ranking.counters.plain() if ranking.counters else {},
+        counters=rankings.counters([ranking])[ranking.id].plain(),
     )
 
 

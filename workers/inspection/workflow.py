@@ -13,6 +13,7 @@ from app.db.repositories.models import Models
 from app.db.tables import ResourceState, now
 from app.jobs import Workflow
 from app.settings import Settings
+from workers.durable import ATTEMPTS, step
 from workers.errors import Problem, Stopped
 from workers.inspection.description import describe
 from workers.inspection.images import inspect_dataset as read_dataset
@@ -23,14 +24,13 @@ log = structlog.stdlib.get_logger(__name__)
 PROGRESS_SECONDS = 1.0
 
 
-@DBOS.workflow(name=Workflow.INSPECT_DATASET.value, max_recovery_attempts=5)
+@DBOS.workflow(name=Workflow.INSPECT_DATASET.value, max_recovery_attempts=ATTEMPTS)
 def inspect_dataset(dataset_id: str) -> str:
     """Count and fingerprint the images of a data set."""
     return inspect_dataset_step(dataset_id)
 
 
-@DBOS.step(retries_allowed=True, max_attempts=3, interval_seconds=5, backoff_rate=2)
-def inspect_dataset_step(dataset_id: str) -> str:
+def look_at_dataset(dataset_id: str) -> str:
     """Read every image, write the index, then the row. Does nothing if the row is gone or done."""
     runtime = current()
     with runtime.database.reading() as session:
@@ -38,9 +38,9 @@ def inspect_dataset_step(dataset_id: str) -> str:
     if row is None or row.state is not ResourceState.PENDING:
         return "nothing to do"
     values = _dataset_values(runtime.settings, dataset_id, row.spec)
-    with runtime.database.transaction() as session:
+    with runtime.transaction() as session:
         row = Datasets(session).get(dataset_id)
-        if row is not None:
+        if row is not None and row.state is ResourceState.PENDING:
             for name, value in values.items():
                 setattr(row, name, value)
             row.inspected_at = now()
@@ -57,7 +57,7 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> d
         if time.monotonic() - told < PROGRESS_SECONDS:
             return
         told = time.monotonic()
-        with current().database.transaction() as session:
+        with current().transaction() as session:
             row = Datasets(session).get(dataset_id)
             if row is None:
                 raise Stopped("the data set was deleted")
@@ -78,14 +78,13 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> d
     }
 
 
-@DBOS.workflow(name=Workflow.INSPECT_MODEL.value, max_recovery_attempts=5)
+@DBOS.workflow(name=Workflow.INSPECT_MODEL.value, max_recovery_attempts=ATTEMPTS)
 def inspect_model(model_id: str) -> str:
     """Load and digest a model."""
     return inspect_model_step(model_id)
 
 
-@DBOS.step(retries_allowed=True, max_attempts=3, interval_seconds=5, backoff_rate=2)
-def inspect_model_step(model_id: str) -> str:
+def look_at_model(model_id: str) -> str:
     """Load the weights in the extractor, then write the row. Does nothing if the row is gone or done."""
     runtime = current()
     with runtime.database.reading() as session:
@@ -104,9 +103,9 @@ def inspect_model_step(model_id: str) -> str:
         }
     except Problem as problem:
         values = {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
-    with runtime.database.transaction() as session:
+    with runtime.transaction() as session:
         row = Models(session).get(model_id)
-        if row is not None:
+        if row is not None and row.state is ResourceState.PENDING:
             for name, value in values.items():
                 setattr(row, name, value)
             if row.license is None and values.get("card"):
@@ -116,3 +115,7 @@ def inspect_model_step(model_id: str) -> str:
             row.inspected_at = now()
     log.info("model inspected", model=model_id, state=values["state"].value)
     return str(values["state"].value)
+
+
+inspect_dataset_step = step("inspect_dataset_step", look_at_dataset)
+inspect_model_step = step("inspect_model_step", look_at_model)

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
@@ -13,10 +14,11 @@ from app.contracts.models import InputConfiguration
 from app.contracts.problems import ProblemDocument, failure
 from app.contracts.rankings import Counters, EvidenceKeys
 from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
+from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
-from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingState, ResourceState
+from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
 from workers.errors import Problem
 from workers.ranking.conclusion import conclude as draw_conclusion
 from workers.ranking.planning import Need, Planner
@@ -26,6 +28,7 @@ from workers.store.features import HEAD
 log = structlog.stdlib.get_logger(__name__)
 PROGRESS_SECONDS = 0.5
 LOOK_FOR_CANCEL_SECONDS = 1.0
+NO_END = "the job of this model ended without a result; the worker's log says why"
 
 
 def is_waiting(ranking_id: str) -> bool:
@@ -61,7 +64,7 @@ def plan(ranking_id: str) -> dict[str, Any]:
         "priority": 1,
         "in_flight": runtime.settings.models_in_flight_per_ranking,
     }
-    with runtime.database.transaction() as session:
+    with runtime.transaction() as session:
         rankings = Rankings(session)
         ranking = rankings.get(ranking_id)
         if ranking is None or not rankings.move(ranking_id, RankingState.RUNNING):
@@ -122,9 +125,11 @@ def _plan_models(
         if run.state not in UNFINISHED_RUNS:
             continue
         if model is None or model.state is not ResourceState.READY:
-            run.state = ModelRunState.FAILED
-            run.problem = (model.problem if model else None) or failure(
+            problem = (model.problem if model else None) or failure(
                 "model-problem", "the model was deleted, or is not shared anymore"
+            )
+            Rankings(session).update_run(
+                ranking.id, run.model_id, state=ModelRunState.FAILED, problem=problem, tell=False
             )
             continue
         needs[model.id] = planner.needs(model)
@@ -148,7 +153,7 @@ def _plan_models(
             continue
         run.reused = True
         if len(found) == len(cells[run.model_id]):
-            run.state = ModelRunState.SUCCEEDED
+            Rankings(session).update_run(ranking.id, run.model_id, state=ModelRunState.SUCCEEDED, tell=False)
         else:
             work["score"].append(run.model_id)
     ranking.counters = Counters(
@@ -189,23 +194,41 @@ class _Follower:
         self._ranking_id = ranking_id
         self._model_id = model_id
         self._told = 0.0
+        self._decoded = 0
         self._looked = time.monotonic()
         self._stage = ""
         self._stopped = False
 
     def progress(self, event: Mapping[str, Any]) -> None:
-        """Write stage and counts, twice a second at most."""
-        if event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
+        """Write stage and counts, twice a second at most, and at once that all images have been decoded.
+
+        Those stay decoded even if the forward pass is cut off, so they are counted here.
+        """
+        decoded = event["total"] if event["stage"] == "decode" and event["done"] == event["total"] else 0
+        if not decoded and event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
         self._told, self._stage = time.monotonic(), event["stage"]
         try:
-            with self._runtime.database.transaction() as session:
+            with self._runtime.transaction() as session:
                 Rankings(session).update_run(
-                    self._ranking_id, self._model_id, stage=event["stage"], done=event["done"], total=event["total"]
+                    self._ranking_id,
+                    self._model_id,
+                    stage=event["stage"],
+                    done=event["done"],
+                    total=event["total"],
+                    images_decoded=RankingModel.images_decoded + decoded,
                 )
-        except DBAPIError:
+            self._decoded += decoded
+        except SQLAlchemyError as error:
             # Progress may be lost while the database is away; the forward pass must not be.
+            if not is_outage(error):
+                raise
             log.warning("progress was not written", ranking=self._ranking_id, model=self._model_id)
+
+    def take_decoded(self) -> int:
+        """How many decoded images were counted in the row since the last call."""
+        decoded, self._decoded = self._decoded, 0
+        return decoded
 
     def should_stop(self) -> bool:
         """Whether the ranking has ended otherwise, asked of the database once a second at most."""
@@ -213,7 +236,9 @@ class _Follower:
             self._looked = time.monotonic()
             try:
                 self._stopped = is_over(self._runtime, self._ranking_id)
-            except DBAPIError:
+            except SQLAlchemyError as error:
+                if not is_outage(error):
+                    raise
                 log.warning("the database does not answer", ranking=self._ranking_id, model=self._model_id)
         return self._stopped
 
@@ -245,9 +270,14 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
     _name_in_log(runtime, ranking_id, model=model_id)
     if is_over(runtime, ranking_id):
         return False
-    with runtime.database.transaction() as session:
+    with runtime.transaction() as session:
         rankings = Rankings(session)
-        rankings.update_run(ranking_id, model_id, state=ModelRunState.EXTRACTING, stage="waiting", done=0, total=0)
+        if not rankings.update_run(
+            ranking_id, model_id, state=ModelRunState.EXTRACTING, stage="waiting", done=0, total=0
+        ):
+            # An execution before this one came further than its record in the engine.
+            run = rankings.run(ranking_id, model_id)
+            return run is not None and run.state in (ModelRunState.SCORING, ModelRunState.SUCCEEDED)
         ranking, model, planner = _load(runtime, session, ranking_id, model_id)
         transforms = _transforms(session, ranking)
         needs = planner.needs(model)
@@ -255,7 +285,6 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
         if card is None:
             raise ValueError(f"{model_id} was not inspected")
     follower = _Follower(runtime, ranking_id, model_id)
-    done: list[ExtractionResult] = []
     for need in needs:
         missing = {
             layer: key for layer, key in need.keys.items() if key not in runtime.features.has_many(need.keys.values())
@@ -271,14 +300,13 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
             transforms_of_job=tuple(transforms),
         )
         try:
-            done.append(
-                runtime.extractor.extract(command, progress=follower.progress, should_stop=follower.should_stop)
-            )
+            result = runtime.extractor.extract(command, progress=follower.progress, should_stop=follower.should_stop)
         except Problem as problem:
             log.warning("extraction failed", code=problem.code, detail=problem.detail)
             fail_model(ranking_id, model_id, problem.detail, problem.code)
             return False
-    _record_extraction(runtime, ranking_id, model_id, done)
+        runtime.write(partial(_record_extraction, ranking_id, model_id, result, follower.take_decoded()))
+    runtime.write(partial(_end_extraction, ranking_id, model_id))
     return True
 
 
@@ -300,40 +328,41 @@ def _transforms(session: Session, ranking: Ranking) -> list[InputConfiguration]:
     return list(dict.fromkeys(card.input for card in cards))
 
 
-def _record_extraction(runtime: Runtime, ranking_id: str, model_id: str, done: list[ExtractionResult]) -> None:
-    seconds: dict[str, float] = {}
-    for result in done:
-        for stage, value in result.seconds.items():
-            seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
-    images = sum(result.n for result in done)
-    decoded = sum(result.images_decoded for result in done)
-    loaded = sum(result.models_loaded for result in done)
-    forward = seconds.get("forward", 0.0)
-    speed = round(images / forward, 2) if forward else None
-    with runtime.database.transaction() as session:
-        if speed is not None:
-            Models(session).note_speed(model_id, speed)
-        rankings = Rankings(session)
-        rankings.update_run(
-            ranking_id,
-            model_id,
-            state=ModelRunState.SCORING,
-            stage=None,
-            reused=not done,
-            seconds=seconds,
-            images_per_second=speed,
-            images_decoded=decoded,
-            models_loaded=loaded,
-            warnings=tuple(warning for result in done for warning in result.warnings),
-        )
-        rankings.count(
-            ranking_id,
-            Counters(
-                images_decoded=decoded,
-                models_loaded=loaded,
-                evidence_computed=sum(len(result.keys) for result in done),
-            ),
-        )
+def _record_extraction(
+    ranking_id: str, model_id: str, result: ExtractionResult, counted: int, session: Session
+) -> None:
+    """Add what one forward pass took; ``counted`` of its decoded images are in the row already."""
+    rankings = Rankings(session)
+    run = rankings.run(ranking_id, model_id)
+    if run is None:
+        return
+    seconds = dict(run.seconds or {})
+    for stage, value in result.seconds.items():
+        seconds[stage] = round(seconds.get(stage, 0.0) + value, 4)
+    speed = round(result.images_per_second, 2) if result.images_per_second else None
+    if speed is not None:
+        Models(session).note_speed(model_id, speed)
+    rankings.update_run(
+        ranking_id,
+        model_id,
+        tell=False,
+        seconds=seconds,
+        images_per_second=speed,
+        images_decoded=RankingModel.images_decoded + max(0, result.images_decoded - counted),
+        models_loaded=RankingModel.models_loaded + result.models_loaded,
+        evidence_computed=RankingModel.evidence_computed + (len(result.keys) if result.models_loaded else 0),
+        warnings=(*(run.warnings or ()), *result.warnings),
+    )
+
+
+def _end_extraction(ranking_id: str, model_id: str, session: Session) -> None:
+    Rankings(session).update_run(
+        ranking_id,
+        model_id,
+        state=ModelRunState.SCORING,
+        stage=None,
+        reused=RankingModel.models_loaded == 0,
+    )
 
 
 def compute_scores(ranking_id: str, model_id: str) -> bool:
@@ -342,8 +371,11 @@ def compute_scores(ranking_id: str, model_id: str) -> bool:
     _name_in_log(runtime, ranking_id, model=model_id)
     if is_over(runtime, ranking_id):
         return False
-    with runtime.database.transaction() as session:
-        Rankings(session).update_run(ranking_id, model_id, state=ModelRunState.SCORING, stage="scoring")
+    with runtime.transaction() as session:
+        rankings = Rankings(session)
+        if not rankings.update_run(ranking_id, model_id, state=ModelRunState.SCORING, stage="scoring"):
+            run = rankings.run(ranking_id, model_id)
+            return run is not None and run.state is ModelRunState.SUCCEEDED
         _, model, planner = _load(runtime, session, ranking_id, model_id)
         cells = planner.cells(planner.needs(model))
         known = Scores(session).find_many(cell.key for cell in cells)
@@ -359,30 +391,46 @@ def compute_scores(ranking_id: str, model_id: str) -> bool:
     except Problem as problem:
         fail_model(ranking_id, model_id, problem.detail, problem.code)
         return False
-    with runtime.database.transaction() as session:
-        scores = Scores(session)
-        scores.store(
-            [
-                {
-                    "evidence_key": cell.evidence_key,
-                    "metric": cell.metric,
-                    "parameters_key": cell.parameters_key,
-                    **{name: getattr(result, name) for name in ScoreResult.model_fields},
-                }
-                for cell, result in zip(missing, results, strict=True)
-            ]
-        )
-        link(session, ranking_id, model_id, cells, scores.find_many(cell.key for cell in cells))
-        rankings = Rankings(session)
-        rankings.add_seconds(ranking_id, model_id, "score", round(sum(result.seconds for result in results), 4))
-        rankings.update_run(ranking_id, model_id, state=ModelRunState.SUCCEEDED, stage=None)
-        rankings.count(ranking_id, Counters(scores_computed=len(missing)))
+    runtime.write(partial(_record_scores, ranking_id, model_id, cells, missing, results))
     return True
+
+
+def _record_scores(
+    ranking_id: str,
+    model_id: str,
+    cells: list[Cell],
+    missing: list[Cell],
+    results: list[ScoreResult],
+    session: Session,
+) -> None:
+    scores = Scores(session)
+    scores.store(
+        [
+            {
+                "evidence_key": cell.evidence_key,
+                "metric": cell.metric,
+                "parameters_key": cell.parameters_key,
+                **{name: getattr(result, name) for name in ScoreResult.model_fields},
+            }
+            for cell, result in zip(missing, results, strict=True)
+        ]
+    )
+    link(session, ranking_id, model_id, cells, scores.find_many(cell.key for cell in cells))
+    rankings = Rankings(session)
+    run = rankings.run(ranking_id, model_id)
+    rankings.update_run(
+        ranking_id,
+        model_id,
+        state=ModelRunState.SUCCEEDED,
+        stage=None,
+        seconds={**((run and run.seconds) or {}), "score": round(sum(result.seconds for result in results), 4)},
+        scores_computed=len(missing),
+    )
 
 
 def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "internal-error") -> None:
     """Close a model's row with the reason; the others go on."""
-    with current().database.transaction() as session:
+    with current().transaction() as session:
         Rankings(session).update_run(
             ranking_id, model_id, state=ModelRunState.FAILED, stage=None, problem=failure(code, detail)
         )
@@ -392,11 +440,13 @@ def conclude(ranking_id: str) -> str:
     """Ranks, consensus and ensembles of all models that have scores; then the ranking is over."""
     runtime = current()
     _name_in_log(runtime, ranking_id)
-    with runtime.database.reading() as session:
+    with runtime.transaction() as session:
         rankings = Rankings(session)
         ranking = rankings.get(ranking_id)
         if ranking is None or ranking.state.is_final:
             return "over"
+        # All jobs of its models have ended: a row without an end would be left out and never be closed.
+        rankings.end_unfinished_runs(ranking_id, ModelRunState.FAILED, failure("internal-error", NO_END))
         runs = rankings.models(ranking_id)
         models = Models(session).get_many(run.model_id for run in runs)
         cells = rankings.scores(ranking_id)
@@ -409,8 +459,9 @@ def conclude(ranking_id: str) -> str:
     else:
         state = RankingState.FAILED
         values = {"problem": failure("extraction-problem", "no model gave a result; each model's row says why")}
-    with runtime.database.transaction() as session:
-        Rankings(session).move(ranking_id, state, **values)
+    with runtime.transaction() as session:
+        if not Rankings(session).move(ranking_id, state, **values):
+            return "over"
     log.info("ranking ended", state=state.value)
     return state.value
 

@@ -5,35 +5,27 @@ results are stored. Failures travel as data, never as exceptions, since those ch
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
 from app.jobs import APPLICATION_VERSION, Queue, Workflow
+from workers.durable import ATTEMPTS, step
 from workers.ranking import steps as ranking_steps
 
 RESULT_POLLING_SECONDS = 0.2
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-CHILD_FAILED = "the job engine gave up on this model after repeated crashes; the worker's log says why"
+CHILD_FAILED = "this model's job failed, or the worker died again and again while it ran; the worker's log says why"
+
+is_waiting = step("is_waiting", ranking_steps.is_waiting)
+plan = step("plan", ranking_steps.plan)
+extract_evidence = step("extract_evidence", ranking_steps.extract_evidence)
+compute_scores = step("compute_scores", ranking_steps.compute_scores)
+fail_model = step("fail_model", ranking_steps.fail_model)
+conclude = step("conclude", ranking_steps.conclude)
 
 
-def _step(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    return DBOS.step(
-        name=function.__name__, retries_allowed=True, max_attempts=3, interval_seconds=5.0, backoff_rate=2.0
-    )(function)
-
-
-is_waiting = _step(ranking_steps.is_waiting)
-plan = _step(ranking_steps.plan)
-extract_evidence = _step(ranking_steps.extract_evidence)
-compute_scores = _step(ranking_steps.compute_scores)
-fail_model = _step(ranking_steps.fail_model)
-conclude = _step(ranking_steps.conclude)
-
-
-@DBOS.workflow(name=Workflow.RANK.value, max_recovery_attempts=50)
+# A ranking computes nothing that could end its worker, so there is no number of deaths at which it is given up.
+@DBOS.workflow(name=Workflow.RANK.value, max_recovery_attempts=None)
 def rank(ranking_id: str) -> str:
     """One ranking: plan, extract what is missing, score it, conclude. A crash costs at most one model's extraction."""
     while is_waiting(ranking_id):
@@ -60,13 +52,13 @@ def rank(ranking_id: str) -> str:
     return conclude(ranking_id)
 
 
-@DBOS.workflow(name=Workflow.EXTRACT.value, max_recovery_attempts=5)
+@DBOS.workflow(name=Workflow.EXTRACT.value, max_recovery_attempts=ATTEMPTS)
 def extract(ranking_id: str, model_id: str) -> bool:
     """One forward pass of one model; whether its evidence is there."""
     return extract_evidence(ranking_id, model_id)
 
 
-@DBOS.workflow(name=Workflow.SCORE.value, max_recovery_attempts=5)
+@DBOS.workflow(name=Workflow.SCORE.value, max_recovery_attempts=ATTEMPTS)
 def score(ranking_id: str, model_id: str) -> bool:
     """All scores of one model, from the feature store."""
     return compute_scores(ranking_id, model_id)

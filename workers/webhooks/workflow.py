@@ -12,6 +12,7 @@ from app.db.webhook_tables import DeliveryAttempt, DeliveryState
 from app.jobs import APPLICATION_VERSION, PRIORITIES, Queue, Workflow, delivery_job
 from app.settings import Settings
 from app.webhooks.sender import send
+from workers.durable import step
 from workers.runtime import current
 
 GROWTH = 5.0
@@ -21,7 +22,7 @@ JITTER = 0.1
 log = structlog.stdlib.get_logger(__name__)
 
 
-@DBOS.workflow(name=Workflow.DELIVER.value, max_recovery_attempts=50)
+@DBOS.workflow(name=Workflow.DELIVER.value, max_recovery_attempts=None)
 def deliver(delivery_id: str, number: int) -> str:
     """Try once; have the next try enqueued if this one failed."""
     pause = attempt_step(delivery_id, number)
@@ -60,7 +61,7 @@ def attempt(delivery_id: str, number: int) -> float | None:
         body=row.body,
         secrets_in_force=secrets_in_force(webhook, now()),
     )
-    with runtime.database.transaction() as session:
+    with runtime.transaction() as session:
         deliveries = Deliveries(session)
         row = deliveries.lock(delivery_id)
         if row is None or row.attempts >= number:
@@ -90,4 +91,4 @@ def attempt(delivery_id: str, number: int) -> float | None:
     return pause
 
 
-attempt_step = DBOS.step(name="attempt_delivery", retries_allowed=True, max_attempts=3, interval_seconds=5.0)(attempt)
+attempt_step = step("attempt_delivery", attempt)

@@ -1,9 +1,9 @@
 """Queries on rankings: the job, its models, its scores, its events."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -12,7 +12,6 @@ from app.contracts.rankings import Counters
 from app.contracts.scores import ScoreKey
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
-    FINAL_STATES,
     Dataset,
     ModelRunState,
     Ranking,
@@ -26,9 +25,26 @@ from app.db.tables import (
 )
 
 UNFINISHED_RUNS = (ModelRunState.QUEUED, ModelRunState.EXTRACTING, ModelRunState.SCORING)
+# A model's states only move forward: state -> those that it may follow. What is known already needs no work.
+RUNS_BEFORE = {
+    ModelRunState.QUEUED: (),
+    ModelRunState.EXTRACTING: (ModelRunState.QUEUED, ModelRunState.EXTRACTING),
+    ModelRunState.SCORING: UNFINISHED_RUNS,
+    ModelRunState.SUCCEEDED: (ModelRunState.QUEUED, ModelRunState.SCORING),
+    ModelRunState.FAILED: UNFINISHED_RUNS,
+    ModelRunState.CANCELLED: UNFINISHED_RUNS,
+}
+RANKINGS_BEFORE = {
+    RankingState.QUEUED: (),
+    RankingState.RUNNING: (RankingState.QUEUED, RankingState.RUNNING),
+    RankingState.SUCCEEDED: (RankingState.RUNNING,),
+    RankingState.FAILED: (RankingState.QUEUED, RankingState.RUNNING),
+    RankingState.CANCELLED: (RankingState.QUEUED, RankingState.RUNNING),
+}
+# Counters of a ranking that are sums over its models.
+COUNTED = ("images_decoded", "models_loaded", "evidence_computed", "scores_computed")
 LOOKUP_CHUNK = 300
 EVENTS_CHUNK = 100
-Locked = TypeVar("Locked", Ranking, RankingModel)
 
 
 class Rankings(OwnedRepository[Ranking]):
@@ -71,57 +87,81 @@ class Rankings(OwnedRepository[Ranking]):
         return self.session.scalar(select(Ranking.state).where(Ranking.id == ranking_id))
 
     def move(self, ranking_id: str, state: RankingState, **values: Any) -> bool:
-        """Set a new state unless the present one is final; whether it was set."""
+        """Set a new state if the present one may come before it; whether it was set.
+
+        A ranking does not succeed while one of its models has not ended.
+        """
         moment = now()
+        conditions = [Ranking.id == ranking_id, Ranking.state.in_(RANKINGS_BEFORE[state])]
+        if state is RankingState.SUCCEEDED:
+            unfinished = exists().where(RankingModel.ranking_id == ranking_id, RankingModel.state.in_(UNFINISHED_RUNS))
+            conditions.append(~unfinished)
         stamps = (
             {"finished_at": moment} if state.is_final else {"started_at": func.coalesce(Ranking.started_at, moment)}
         )
         moved = self.session.execute(
-            update(Ranking)
-            .where(Ranking.id == ranking_id, Ranking.state.not_in(FINAL_STATES))
-            .values(state=state, **stamps, **values)
-            .returning(Ranking.id)
+            update(Ranking).where(*conditions).values(state=state, **stamps, **values).returning(Ranking.counters)
         ).first()
         if moved is None:
             return False
+        if state.is_final:
+            counters = (moved.counters or Counters()).model_copy(update=self._sums([ranking_id])[ranking_id])
+            self.session.execute(update(Ranking).where(Ranking.id == ranking_id).values(counters=counters))
         self.record_event(ranking_id, "end" if state.is_final else "state", {"state": state.value})
         return True
 
-    def update_run(self, ranking_id: str, model_id: str, **values: Any) -> None:
-        """Set columns of one model's row and tell those who follow."""
+    def counters(self, rankings: Sequence[Ranking]) -> dict[str, Counters]:
+        """Ranking -> what was computed and what was used again; of a ranking that runs, as far as it is."""
+        running = [ranking.id for ranking in rankings if not ranking.state.is_final]
+        sums = self._sums(running)
+        return {
+            ranking.id: (ranking.counters or Counters()).model_copy(update=sums.get(ranking.id)) for ranking in rankings
+        }
+
+    def _sums(self, ranking_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        columns = [func.coalesce(func.sum(getattr(RankingModel, name)), 0) for name in COUNTED]
+        rows = self.session.execute(
+            select(RankingModel.ranking_id, *columns)
+            .where(RankingModel.ranking_id.in_(ranking_ids))
+            .group_by(RankingModel.ranking_id)
+        )
+        found: dict[str, dict[str, int]] = {identifier: dict.fromkeys(COUNTED, 0) for identifier in ranking_ids}
+        for identifier, *values in rows:
+            found[identifier] = {name: int(value) for name, value in zip(COUNTED, values, strict=True)}
+        return found
+
+    def update_run(
+        self, ranking_id: str, model_id: str, *, state: ModelRunState | None = None, tell: bool = True, **values: Any
+    ) -> bool:
+        """Set columns of the row of a model that has not ended, and tell those who follow.
+
+        Returns:
+            Whether anything was set: not if the model has ended, or its state is beyond ``state``.
+        """
+        if state is not None:
+            values["state"] = state
         changed = self.session.execute(
             update(RankingModel)
             .where(
                 RankingModel.ranking_id == ranking_id,
                 RankingModel.model_id == model_id,
-                RankingModel.state != ModelRunState.CANCELLED,
+                RankingModel.state.in_(UNFINISHED_RUNS if state is None else RUNS_BEFORE[state]),
             )
             .values(**values)
             .returning(RankingModel.state, RankingModel.stage, RankingModel.done, RankingModel.total)
         ).first()
-        if changed is not None:
-            state, stage, done, total = changed
+        if changed is not None and tell:
+            present, stage, done, total = changed
             self.record_event(
                 ranking_id,
                 "model",
-                {"model_id": model_id, "state": state.value, "stage": stage, "done": done, "total": total},
+                {"model_id": model_id, "state": present.value, "stage": stage, "done": done, "total": total},
             )
+        return changed is not None
 
-    def count(self, ranking_id: str, more: Counters) -> None:
-        """Add to the counters; the row stays locked until the transaction ends, so that no addition is lost."""
-        ranking = self._locked(Ranking, ranking_id)
-        if ranking is not None:
-            ranking.counters = (ranking.counters or Counters()).plus(more)
-
-    def add_seconds(self, ranking_id: str, model_id: str, stage: str, seconds: float) -> None:
-        """Note how long a stage of one model took."""
-        run = self._locked(RankingModel, (ranking_id, model_id))
-        if run is not None:
-            run.seconds = {**(run.seconds or {}), stage: seconds}
-
-    def _locked(self, table: type[Locked], key: Any) -> Locked | None:
-        self.session.flush()
-        return self.session.get(table, key, with_for_update=True, populate_existing=True)
+    def run(self, ranking_id: str, model_id: str) -> RankingModel | None:
+        """One model's row, as it is in the database."""
+        return self.session.get(RankingModel, (ranking_id, model_id), populate_existing=True)
 
     def end_unfinished_runs(self, ranking_id: str, state: ModelRunState, problem: ProblemDocument | None) -> None:
         """Close the rows of all models that have not ended."""

@@ -35,16 +35,14 @@ class Workers:
         )
         return beaten.first() is not None
 
-    def stop(self, identifier: str) -> None:
-        """A worker ends in good order: its peers need not wait for its silence."""
-        self.session.execute(update(Worker).where(Worker.id == identifier).values(stopped=True))
+    def identifiers(self) -> list[str]:
+        """All workers that registered and were not forgotten."""
+        return list(self.session.scalars(select(Worker.id)))
 
     def silent(self, *, limit_seconds: float) -> list[str]:
-        """Workers that stopped, or were not heard of for so long."""
+        """Workers that were not heard of for so long."""
         return list(
-            self.session.scalars(
-                select(Worker.id).where(Worker.stopped | (Worker.heartbeat < database_seconds() - limit_seconds))
-            )
+            self.session.scalars(select(Worker.id).where(Worker.heartbeat < database_seconds() - limit_seconds))
         )
 
     def on_host(self, *, host: str, boot: str) -> list[tuple[str, int]]:
@@ -53,14 +51,12 @@ class Workers:
         return [(identifier, pid) for identifier, pid in rows]
 
     def forget(self, identifiers: Sequence[str]) -> None:
-        """Remove rows of the dead whose work has been taken over."""
+        """Take workers off the list whose work has been taken over, or handed over."""
         self.session.execute(delete(Worker).where(Worker.id.in_(identifiers)))
 
     def alive(self, *, limit_seconds: float) -> int:
         """How many workers were heard of within the limit."""
         count = self.session.scalar(
-            select(func.count())
-            .select_from(Worker)
-            .where(~Worker.stopped, Worker.heartbeat >= database_seconds() - limit_seconds)
+            select(func.count()).select_from(Worker).where(Worker.heartbeat >= database_seconds() - limit_seconds)
         )
         return count or 0

