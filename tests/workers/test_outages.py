@@ -1,0 +1,108 @@
+"""Which errors of a database are waited out, and that waiting does the work once."""
+
+import sqlite3
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.db import outages
+from app.db.outages import is_outage, outlast_outages
+from workers import engine
+
+
+def wrapped(cause: Exception, *, invalidated: bool = False) -> DBAPIError:
+    return OperationalError("SELECT 1", {}, cause, connection_invalidated=invalidated)
+
+
+def sqlite_error(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("said by SQLite")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        wrapped(psycopg.OperationalError("connection is bad: no such file or directory")),
+        wrapped(psycopg.OperationalError("connection failed: connection refused")),
+        wrapped(psycopg.OperationalError("[Errno -2] Name or service not known")),
+        wrapped(psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")),
+        wrapped(psycopg.InterfaceError("the connection is closed")),
+        wrapped(psycopg.errors.AdminShutdown("terminating connection due to administrator command")),
+        wrapped(psycopg.errors.CrashShutdown("terminating connection because of crash of another server process")),
+        wrapped(psycopg.errors.CannotConnectNow("the database system is starting up")),
+        wrapped(psycopg.errors.TooManyConnections("sorry, too many clients already")),
+        wrapped(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction")),
+        wrapped(psycopg.errors.DeadlockDetected("deadlock detected")),
+        wrapped(psycopg.ProgrammingError("anything"), invalidated=True),
+        wrapped(sqlite_error(sqlite3.SQLITE_BUSY)),
+        wrapped(sqlite_error(sqlite3.SQLITE_IOERR | 4 << 8)),
+        wrapped(sqlite_error(sqlite3.SQLITE_FULL)),
+        PoolTimeout("QueuePool limit reached"),
+    ],
+)
+def test_a_lost_database_is_an_outage(error: Exception) -> None:
+    assert is_outage(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        wrapped(psycopg.errors.QueryCanceled("canceling statement due to statement timeout")),
+        wrapped(psycopg.errors.UndefinedTable("relation does not exist")),
+        wrapped(sqlite_error(sqlite3.SQLITE_ERROR)),
+        IntegrityError("INSERT", {}, psycopg.errors.UniqueViolation("duplicate key")),
+        ValueError("connection failed"),
+    ],
+)
+def test_a_wrong_query_is_none(error: Exception) -> None:
+    assert not is_outage(error)
+
+
+def test_work_is_repeated_until_no_outage_interrupts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(outages, "LONGEST_PAUSE_SECONDS", 0.001)
+    failures: list[Exception] = [wrapped(psycopg.OperationalError("connection is bad")) for _ in range(50)]
+
+    @outlast_outages
+    def work() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert work() == "done"
+
+
+def test_another_error_is_raised_at_once() -> None:
+    calls: list[Any] = []
+
+    @outlast_outages
+    def work() -> None:
+        calls.append(None)
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        work()
+    assert len(calls) == 1
+
+
+def test_the_engine_asks_the_same_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dbos import _sys_db
+
+    monkeypatch.setattr(_sys_db, "retriable_postgres_exception", _sys_db.retriable_postgres_exception)
+    monkeypatch.setattr(_sys_db.time, "sleep", lambda seconds: None)
+    failures: list[Exception] = [wrapped(psycopg.OperationalError("connection is bad")) for _ in range(5)]
+
+    @_sys_db.db_retry()
+    def query() -> str:
+        if failures:
+            raise failures.pop()
+        return "answered"
+
+    with pytest.raises(OperationalError):
+        query()
+    engine.widen_retries()
+    assert query() == "answered"
