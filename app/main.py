@@ -5,7 +5,20 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from app.api import datasets, document, events, metrics, models, probes, problems, rankings, scores, uploads, webhooks
+from app.api import (
+    datasets,
+    document,
+    documentation,
+    events,
+    metrics,
+    models,
+    probes,
+    problems,
+    rankings,
+    scores,
+    uploads,
+    webhooks,
+)
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
 from app.db.session import Database
@@ -65,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=document.operation_id,
         lifespan=lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
@@ -75,4 +89,5 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     document.install(app)
+    documentation.install(app)
     return app

@@ -63,10 +63,10 @@ def _names(header: str, tag: str) -> bool:
 
 def prefers_csv(accept: str) -> bool:
     """Whether `Accept` wants CSV more than JSON. With equal wishes, or none, JSON it is."""
-    return _quality(accept, CSV) > _quality(accept, JSON)
+    return quality(accept, CSV) > quality(accept, JSON)
 
 
-def _quality(accept: str, media_type: str) -> float:
+def quality(accept: str, media_type: str) -> float:
     """The weight of a media type: that of the most specific range which it falls in (RFC 9110, 12.5.1)."""
     best = (-1, 0.0)
     for item in accept.split(","):
