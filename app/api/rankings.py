@@ -8,7 +8,6 @@ from app.api.paths import RankingPath
 from app.api.problems import problem_responses
 from app.api.representations import (
     FINAL_RESPONSES,
-    TABLE_RESPONSES,
     CsvResponse,
     represent,
     represent_csv,
@@ -77,15 +76,11 @@ def get_ranking(ranking: RankingPath, request: Request, session: ReadSessionDep,
     return represent(request, results.answers(session, [row])[0], final=row.state.is_final)
 
 
-@router.get("/{ranking}/results", response_model=ResultsAnswer, responses=TABLE_RESPONSES | problem_responses(404))
+@router.get("/{ranking}/results", response_model=ResultsAnswer, responses=FINAL_RESPONSES | problem_responses(404))
 def get_results(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """Every model's scores, ranks, seconds and warnings, or why it failed. Rows appear while the ranking runs.
-
-    With `Accept: text/csv` the table comes as CSV.
-    """
+    """Every model's scores, ranks, seconds and warnings, or why it failed. Rows appear while the ranking runs."""
     row = rankings.get(session, caller, ranking)
-    table = results.table(session, row)
-    return represent(request, table, final=row.state.is_final, csv=lambda: results.as_csv(table))
+    return represent(request, results.table(session, row), final=row.state.is_final)
 
 
 @router.get("/{ranking}/results.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
@@ -95,15 +90,11 @@ def get_results_csv(ranking: RankingPath, request: Request, session: ReadSession
     return represent_csv(request, results.as_csv(results.table(session, row)), final=row.state.is_final)
 
 
-@router.get("/{ranking}/ensembles", response_model=EnsemblesAnswer, responses=TABLE_RESPONSES | problem_responses(404))
+@router.get("/{ranking}/ensembles", response_model=EnsemblesAnswer, responses=FINAL_RESPONSES | problem_responses(404))
 def get_ensembles(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """The ensembles that were asked for, with every term; empty until the ranking has ended.
-
-    With `Accept: text/csv` they come as CSV.
-    """
+    """The ensembles that were asked for, with every term; empty until the ranking has ended."""
     row = rankings.get(session, caller, ranking)
-    answer = results.ensembles(row)
-    return represent(request, answer, final=row.state.is_final, csv=lambda: results.ensembles_as_csv(answer))
+    return represent(request, results.ensembles(row), final=row.state.is_final)
 
 
 @router.get("/{ranking}/ensembles.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))

@@ -1,6 +1,5 @@
 """In which form an answer leaves, and whether it has to leave again."""
 
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
@@ -11,7 +10,6 @@ JSON = "application/json"
 CSV = "text/csv"
 UTF8_CSV = "text/csv; charset=utf-8"
 
-CSV_CONTENT: dict[str, Any] = {"content": {CSV: {"schema": {"type": "string"}}}}
 FINAL_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
@@ -20,7 +18,6 @@ FINAL_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "What `If-None-Match` names is still right."},
 }
-TABLE_RESPONSES: dict[int | str, dict[str, Any]] = {**FINAL_RESPONSES, 200: {**FINAL_RESPONSES[200], **CSV_CONTENT}}
 
 
 class CsvResponse(Response):
@@ -29,15 +26,9 @@ class CsvResponse(Response):
     media_type = CSV
 
 
-def represent(request: Request, answer: BaseModel, *, final: bool, csv: Callable[[], str] | None = None) -> Response:
-    """An answer as JSON, or as CSV if there is such a form and `Accept` prefers it."""
-    if csv is not None and prefers_csv(request.headers.get("accept", "")):
-        response = represent_csv(request, csv(), final=final)
-    else:
-        response = _conditional(request, answer.model_dump_json().encode(), JSON, final=final)
-    if csv is not None:
-        response.headers["Vary"] = "Accept"
-    return response
+def represent(request: Request, answer: BaseModel, *, final: bool) -> Response:
+    """An answer as JSON."""
+    return _conditional(request, answer.model_dump_json().encode(), JSON, final=final)
 
 
 def represent_csv(request: Request, table: str, *, final: bool) -> Response:
@@ -61,13 +52,8 @@ def _names(header: str, tag: str) -> bool:
     return "*" in candidates or tag in candidates
 
 
-def prefers_csv(accept: str) -> bool:
-    """Whether `Accept` wants CSV more than JSON. With equal wishes, or none, JSON it is."""
-    return quality(accept, CSV) > quality(accept, JSON)
-
-
 def quality(accept: str, media_type: str) -> float:
-    """The weight of a media type: that of the most specific range which it falls in (RFC 9110, 12.5.1)."""
+    """The weight of a media type in `Accept`: that of the most specific range that covers it (RFC 9110, 12.5.1)."""
     best = (-1, 0.0)
     for item in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in item.split(";"))

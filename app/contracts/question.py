@@ -9,10 +9,13 @@ from app.contracts.base import Body, JsonObject, Name, Reference, Text
 DEFAULT_METRICS = ["logme", "tmi", "h_score", "leep", "nce"]
 
 
+MetricName = Annotated[Text, Field(min_length=1, max_length=64)]
+
+
 class MetricChoice(Body):
     """A metric with parameters other than its defaults (see `GET /v1/metrics`)."""
 
-    name: Text = Field(min_length=1, max_length=64)
+    name: MetricName
     parameters: JsonObject = Field(default_factory=dict)
 
 
@@ -99,8 +102,8 @@ class RankingCreate(Body):
     target: Reference = Field(description="Id or name of a data set.")
     models: list[Reference] | None = Field(None, min_length=1, max_length=5000, description="Ids or names of models.")
     zoo: Reference | None = Field(None, description="Id or name of a zoo, in place of `models`.")
-    metrics: list[Text | MetricChoice] = Field(
-        default_factory=lambda: list[Text | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
+    metrics: list[MetricName | MetricChoice] = Field(
+        default_factory=lambda: list[MetricName | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
     )
     sample: SampleChoice = SampleChoice()
     priority: Literal["high", "normal", "low"] = "normal"

@@ -2,8 +2,8 @@
 
 from pydantic import Field, TypeAdapter
 
-from app.contracts.base import JsonObject, Text
-from app.contracts.question import MetricChoice
+from app.contracts.base import JsonObject
+from app.contracts.question import MetricChoice, MetricName
 from app.schemas.base import Answer, Problem
 
 
@@ -27,4 +27,4 @@ class ScoresAnswer(Answer):
     scores: list[SentScore]
 
 
-MetricList = TypeAdapter(list[Text | MetricChoice])
+MetricList = TypeAdapter(list[MetricName | MetricChoice])

@@ -1,9 +1,9 @@
-"""Answers as JSON or CSV, and 304 for what a client has."""
+"""Answers as JSON and CSV, and 304 for what a client has."""
 
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.representations import prefers_csv
+from app.api.representations import quality
 from app.db.session import Database
 from tests.app.test_events import end
 
@@ -23,23 +23,20 @@ def ranking(app_client: TestClient) -> str:
 
 
 @pytest.mark.parametrize(
-    ("accept", "csv"),
+    ("accept", "weight"),
     [
-        ("", False),
-        ("*/*", False),
-        ("text/csv", True),
-        ("text/csv, */*;q=0.1", True),
-        ("application/json, text/csv", False),
-        ("application/json;q=0.5, text/csv;q=0.6", True),
-        ("text/*", True),
-        ("text/csv;q=0", False),
-        ("TEXT/CSV", True),
-        ("text/csv;q=x", False),
-        (";;,,", False),
+        ("", 0),
+        ("*/*", 1),
+        ("text/html", 1),
+        ("text/html;q=0.3, */*;q=0.1", 0.3),
+        ("text/*;q=0.5, */*", 0.5),
+        ("TEXT/HTML", 1),
+        ("text/html;q=x", 0),
+        (";;,,", 0),
     ],
 )
-def test_accept_decides(accept: str, csv: bool) -> None:
-    assert prefers_csv(accept) is csv
+def test_most_specific_range_decides(accept: str, weight: float) -> None:
+    assert quality(accept, "text/html") == weight
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -64,14 +61,9 @@ def test_finished_ranking_is_sent_once(app_client: TestClient, database: Databas
 
 
 @pytest.mark.parametrize("path", ["/results", "/ensembles"])
-def test_suffix_and_accept_give_the_same_table(
-    app_client: TestClient, database: Database, ranking: str, path: str
-) -> None:
-    end(database, ranking)
-    by_suffix = app_client.get(f"/v1/rankings/{ranking}{path}.csv")
-    by_accept = app_client.get(f"/v1/rankings/{ranking}{path}", headers={"Accept": "text/csv"})
-    as_json = app_client.get(f"/v1/rankings/{ranking}{path}", headers={"Accept": "application/json"})
-    assert by_suffix.headers["content-type"] == by_accept.headers["content-type"] == "text/csv; charset=utf-8"
-    assert by_suffix.content == by_accept.content
-    assert by_suffix.headers["etag"] == by_accept.headers["etag"] != as_json.headers["etag"]
-    assert by_accept.headers["vary"] == as_json.headers["vary"] == "Accept"
+def test_csv_has_an_address_of_its_own(app_client: TestClient, ranking: str, path: str) -> None:
+    table = app_client.get(f"/v1/rankings/{ranking}{path}.csv")
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    assert table.text.splitlines()[0].split(",")[:2] in (["model", "model_id"], ["ensemble", "method"])
+    as_json = app_client.get(f"/v1/rankings/{ranking}{path}", headers={"Accept": "text/csv"})
+    assert as_json.headers["content-type"] == "application/json"

@@ -1,11 +1,23 @@
-"""The running server against its own OpenAPI document, with every check that schemathesis has."""
+"""The server against its own OpenAPI document: every check of schemathesis, and values that no schema names.
 
+Schemathesis keeps to the types and formats of the document. What broke servers lay beyond: moments outside the
+calendar, integers of more than 64 bits, names longer than file systems take, malformed headers. The last test puts
+these into every operation, one place at a time.
+"""
+
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx2
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.workers import Workers
@@ -13,7 +25,7 @@ from app.db.session import Database
 from app.db.tables import RankingState
 from app.settings import Settings
 from tests.app.test_keys import make_key
-from tests.conftest import running_api
+from tests.conftest import local_client, running_api
 
 EXAMPLES = 5
 CONFIGURATION = """
@@ -90,3 +102,142 @@ def test_finished_ranking_is_as_the_document_says(
             phases="examples,coverage",
             configuration=f'[parameters]\nranking = "{ranking}"\n{CONFIGURATION}',
         )
+
+
+BOUNDARY_EXAMPLES = 250
+INTEGERS = [2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**40, -1, 0]
+TEXTS = ["", " ", "n" * 201, "n" * 256, "n" * 5000, "n/" * 150, "..", "\u202e", "e\u0301" * 150, "%", "'", "0" * 64]
+MOMENTS = [
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.999999Z",
+    "2026-02-30T00:00:00Z",
+    "0000-00-00T00:00:00Z",
+]
+OTHERS = [None, True, 1e308, -1e-308, [], {}, [[1] * 6000], {"a": {"b": [2**64]}}, ["x"] * 60]
+HOSTS = ["[", "]", "[::1", "127.0.0.1:x", "a" * 300, "127.0.0.1"]
+ORIGINS = ["http://[", "null", "http://[::1", "http://127.0.0.1", "//", "\xe9"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value goes: a parameter, or a member of the body."""
+
+    operation: tuple[str, str]
+    kind: str
+    path: tuple[str | int, ...]
+
+
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    members: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in members:
+        yield from leaves(member, (*path, name))
+
+
+def replaced(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(copy[path[0]], path[1:], new)
+    return copy
+
+
+FULL_BODIES: dict[str, Any] = {
+    "/v1/rankings": {
+        "target": "digits",
+        "models": ["resnet18.a1_in1k"],
+        "metrics": ["leep", {"name": "tmi", "parameters": {"neighbors": 3}}],
+        "sample": {"max_samples": 100, "seed": 1},
+        "layers": ["layer1"],
+        "intervals": {"resamples": 10, "level": 0.9, "seed": 1},
+        "ensembles": [{"size": 2, "max_parameters": 10**6, "top": 3, "weights": {"domain": 1.0}}],
+        "name": "x",
+    },
+    "/v1/datasets": {
+        "location": "builtin:digits",
+        "manifest": "labels.csv",
+        "split": "train",
+        "sample_of": "x",
+        "name": "x",
+    },
+    "/v1/models": {
+        "name": "x",
+        "weights": "/none.safetensors",
+        "architecture": "resnet18",
+        "arguments": {"depth": 1},
+        "num_classes": 10,
+        "input": {"input_size": [3, 224, 224], "mean": [0.5], "crop_pct": 0.9},
+        "source_dataset": "x",
+        "license": "mit",
+    },
+    "/v1/zoos": {"name": "x", "models": ["resnet18.a1_in1k"]},
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_no_value_anywhere_breaks_the_server(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    folders = [root / ("n" * 250), root / "plain"]
+    for folder in folders:
+        (folder / "class").mkdir(parents=True)
+    (root / "circle").symlink_to(root / "circle")
+    paths = [
+        *map(str, folders),
+        f"{root}/circle",
+        f"{root}/{'n' * 256}",
+        f"{root}/{'n/' * 1900}",
+        "builtin:",
+        "local-dir:/",
+    ]
+    url = request.getfixturevalue(f"new_{kind}")()
+    chosen = Settings(home=tmp_path / "home", database_url=url, data_roots=(root,), model_roots=(root,))
+    with local_client(chosen) as client:
+        client.post("/v1/datasets", json={"location": "builtin:digits"})
+        client.post("/v1/models", json={"model": "resnet18.a1_in1k"})
+        operations = {
+            (method, path): operation
+            for path, methods in client.get("/openapi.json").json()["paths"].items()
+            for method, operation in methods.items()
+            if not path.endswith("/events")
+        }
+        places = [Place(key, "header", (name,)) for key in operations for name in ("Host", "Origin")]
+        for key, operation in operations.items():
+            parameters = operation.get("parameters", ())
+            places += [Place(key, parameter["in"], (parameter["name"],)) for parameter in parameters]
+            if key[0] == "post" and key[1] in FULL_BODIES:
+                places += [Place(key, "body", path) for path in leaves(FULL_BODIES[key[1]])]
+
+        def values(place: Place) -> st.SearchStrategy[Any]:
+            if place.path == ("Host",):
+                return st.sampled_from(HOSTS)
+            if place.path == ("Origin",):
+                return st.sampled_from(ORIGINS)
+            if place.kind == "body":
+                return st.sampled_from([*INTEGERS, *TEXTS, *MOMENTS, *OTHERS, *paths])
+            return st.sampled_from([*map(str, INTEGERS), *TEXTS, *MOMENTS])
+
+        @hypothesis.settings(max_examples=BOUNDARY_EXAMPLES, deadline=None, derandomize=True, database=None)
+        @hypothesis.given(st.sampled_from(places).flatmap(lambda place: st.tuples(st.just(place), values(place))))
+        def check(chosen: tuple[Place, Any]) -> None:
+            place, value = chosen
+            method, path = place.operation
+            known = {"header": {}, "query": {}, "path": dict.fromkeys(re.findall(r"{(\w+)}", path), "digits")}
+            body = FULL_BODIES.get(path) if method == "post" else None
+            if place.kind == "body":
+                body = replaced(body, place.path, value)
+                if isinstance(body, dict) and {"weights", "location"} & set(place.path):
+                    body.pop("manifest", None), body.pop("split", None), body.pop("name", None)
+            else:
+                known.setdefault(place.kind, {})[place.path[0]] = value
+            url = re.sub(r"{(\w+)}", lambda match: quote(str(known["path"][match[1]]), safe=""), path)
+            headers = {name: str(text).encode("utf-8", "replace") for name, text in known["header"].items()}
+            sent = {"json": body} if body is not None else {}
+            try:
+                answer = client.request(method, url, params=known["query"], headers=headers, **sent)
+            except httpx2.InvalidURL:
+                return
+            assert answer.status_code < 500 or answer.status_code == 503, (method, url, place, answer.text)
+
+        check()
