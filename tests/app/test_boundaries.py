@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from app.api import strict_json
 from app.api.problems import MOST_ERRORS
+from app.contracts.base import LONGEST_LIST
 from app.errors import Invalid
-from app.schemas.base import LONGEST_LIST
 from app.settings import Settings
 from tests.app.test_frame import problem
 from tests.conftest import NewDatabase, local_client
