@@ -25,12 +25,14 @@ from app.contracts.models import (
     WeightsFileSpec,
 )
 from app.settings import Settings
+from workers.device.building import bounded, build, check_numbers
 from workers.device.forward import forward
 from workers.device.hub import offline_if_unreachable
+from workers.device.memory import is_out_of_memory
 from workers.device.weights import (
     NAMED_KEYS,
-    check_complete,
     check_finite,
+    read_header,
     read_safetensors,
     watched_loading,
     weights_digest,
@@ -38,6 +40,8 @@ from workers.device.weights import (
 from workers.errors import ModelRefused, ModelUnavailable, Problem
 from workers.paths import lies_under
 
+# Of weights in the older format, which has no header.
+UNKNOWN_TENSORS = 10_000
 # Arguments of timm's factory that choose weights or wrap the model, which a specification must not do.
 FORBIDDEN_ARGUMENTS = frozenset(
     (
@@ -46,6 +50,9 @@ FORBIDDEN_ARGUMENTS = frozenset(
         "feature_cfg", "scriptable", "exportable", "no_jit", "in_chans", "num_classes", "device", "dtype",
     )
 )  # fmt: skip
+
+
+MEMORY_SETTING = "FORERANK_EXTRACTOR_MEMORY_MEGABYTES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ def load_model(spec: ModelSpec, settings: Settings) -> LoadedModel:
     except Problem:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise ModelRefused(f"the model needs more memory than a model may have ({MEMORY_SETTING})") from error
         raise _translated(error, spec) from error
     module = module.float().eval().requires_grad_(False)
     check_finite(module)
@@ -96,8 +105,9 @@ def _build(spec: ModelSpec, settings: Settings) -> nn.Module:
                 return _create(f"hf-hub:{spec.name}{revision}")
         case LocalFolderSpec():
             folder = _local(spec.path, settings)
-            _check_local_folder(folder)
-            return _create(f"local-dir:{folder}")
+            header = _check_local_folder(folder)
+            with bounded(len(header) or UNKNOWN_TENSORS):
+                return _create(f"local-dir:{folder}")
         case WeightsFileSpec():
             return _from_file(spec, _local(spec.path, settings))
 
@@ -136,18 +146,22 @@ def _local(path: str, settings: Settings) -> Path:
     return Path(path).resolve()
 
 
-def _check_local_folder(folder: Path) -> None:
+def _check_local_folder(folder: Path) -> dict[str, Tensor]:
+    """The header of the folder's weights; empty if they are not safetensors."""
     if not (folder / "config.json").is_file():
         raise ModelRefused(
             f"{folder} has no config.json: a local model has the hub's layout, config.json and model.safetensors"
         )
+    header: dict[str, Tensor] = {}
     for path in folder.iterdir():
         if not lies_under(path, (folder,)):
             raise ModelRefused(f"{path.name} is a link that leads outside of {folder}")
         if path.suffix == ".safetensors":
-            read_safetensors(path)
+            header |= read_header(path)
     arguments = json.loads((folder / "config.json").read_text()).get("model_args", {})
     _check_arguments({name: value for name, value in arguments.items() if name not in ("num_classes", "in_chans")})
+    check_numbers(arguments, header)
+    return header
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -176,27 +190,23 @@ def _from_file(spec: WeightsFileSpec, path: Path) -> nn.Module:
     _check_arguments(arguments)
     if path.suffix != ".safetensors":
         raise ModelRefused(f"{path.name} is not a .safetensors file: convert the weights, pickles are never read")
-    state = read_safetensors(path)
+    header = read_header(path)
     num_classes = spec.num_classes
     if num_classes is None:
-        num_classes = _classes_in(state, architecture)
-    try:
-        module = timm.create_model(architecture, pretrained=False, num_classes=num_classes, **arguments)
-    except Exception as error:
-        raise ModelRefused(f"timm cannot build {architecture} with {arguments or 'no arguments'}: {error}") from error
-    check_complete(module, state)
-    module.load_state_dict(state, strict=True)
+        num_classes = _classes_in(header, architecture)
+    module = build(architecture, header, {"num_classes": num_classes, **arguments})
+    module.load_state_dict(read_safetensors(path), strict=True)
     return module
 
 
-def _classes_in(state: Mapping[str, Tensor], architecture: str) -> int:
+def _classes_in(header: Mapping[str, Tensor], architecture: str) -> int:
     """Width of the classifier in the file; 0 if the file has none."""
     config = timm.get_pretrained_cfg(architecture)
     classifiers = config.classifier if config is not None else None
     if not classifiers:
         raise ModelRefused(f"the classifier of {architecture} is not known to timm: give num_classes")
     first = classifiers if isinstance(classifiers, str) else classifiers[0]
-    weight = state.get(f"{first}.weight")
+    weight = header.get(f"{first}.weight")
     return 0 if weight is None else int(weight.shape[0])
 
 
@@ -252,6 +262,12 @@ def _describe(module: nn.Module, spec: ModelSpec) -> ModelCard:
             blank = torch.zeros(1, *input_config.input_size)
             features, probabilities = forward(module, blank)
     except Exception as error:
+        if is_out_of_memory(error):
+            _, height, width = input_config.input_size
+            raise ModelRefused(
+                f"one image of {height} x {width} needs more memory than a model may have ({MEMORY_SETTING}): give a "
+                "smaller input_size"
+            ) from error
         raise ModelRefused(
             f"the model does not run on an input of {list(input_config.input_size)}: {_first_line(error)}"
         ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.models import _builder
 from torch import Tensor, nn
@@ -22,6 +22,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; a pickle, or a header that lies about its size, is refused."""
     try:
         return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelRefused(f"{path.name} is not a sound safetensors file: {error}") from error
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """The names and shapes of a file's tensors, as tensors without content; a header that lies is refused."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelRefused(f"{path.name} is not a sound safetensors file: {error}") from error
 
