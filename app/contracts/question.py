@@ -52,7 +52,11 @@ class EnsembleReading(Body):
     """How an ensemble is scored. What is left out is as the preset has it."""
 
     method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
-    preset: Literal["default", "paper"] = Field("default", description="`paper`: every reading as in the publication.")
+    preset: Literal["default", "scale_free", "paper"] = Field(
+        "default",
+        description="`paper`: every reading as in the publication; `scale_free`: W_D on features divided by the spread "
+        "of the source sample, to compare models of different width or family.",
+    )
     weights: TermWeights = TermWeights()
     standardize: Literal["pool", "ensembles", "none"] | None = Field(
         None, description="What the terms are standardised over."

@@ -5,21 +5,28 @@ import math
 from array_api_compat import array_namespace, device
 
 from estimators.arrays.classes import ByClass, class_deviations
-from estimators.arrays.linalg import cholesky, mixed_with_identity, solve_factored
-from estimators.arrays.validation import Array, check_features
+from estimators.arrays.linalg import cholesky, mixed_with_identity, solve_factored, unit_rows
+from estimators.arrays.validation import Array, check_choice, check_features
 from estimators.score import CannotBeComputed, Score
 
 SMALLEST_SHRINKAGE = 1e-10
 SATURATED = 1e-6
+SCALES = ("none", "rows")
 
 
-def discriminable(features: Array, labels: Array) -> tuple[ByClass, Array]:
+def rescaled(features: Array, scale: str) -> Array:
+    """Checked features as they are, or with rows of length one."""
+    check_choice("scale", scale, SCALES)
+    return unit_rows(features) if scale == "rows" else features
+
+
+def discriminable(features: Array, labels: Array, scale: str = "none") -> tuple[ByClass, Array]:
     """Deviations from the class means, by class, and (C, D) the class means less the mean of all.
 
     Raises:
         InvalidEvidence: wrong shapes, NaN. CannotBeComputed: there is one class.
     """
-    grouped, centres = class_deviations(check_features(features), labels)
+    grouped, centres = class_deviations(rescaled(check_features(features), scale), labels)
     if len(grouped.classes) < 2:
         raise CannotBeComputed("a discriminant needs at least two classes; there is one")
     return grouped, centres

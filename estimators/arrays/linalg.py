@@ -115,6 +115,13 @@ def principal_axes(centred: Array, count: int | None = None) -> tuple[Array, Arr
     return values / max(1, samples - 1), vectors
 
 
+def unit_rows(rows: Array) -> Array:
+    """(N, D) each row divided by its length; a row of zeros stays zero."""
+    xp = array_namespace(rows)
+    lengths = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
+    return rows / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+
+
 def project(features: Array, components: int) -> Array:
     """(N, k) the features in their first principal components, k being at most ``components``."""
     xp = array_namespace(features)

@@ -34,6 +34,7 @@ from array_api_compat import array_namespace
 
 from estimators.arrays.validation import Array, check_labels, check_number, from_numpy, to_numpy
 from estimators.catalog import METRICS
+from estimators.comparison.ties import levels
 from estimators.metric import Evidence, Linear, Metric, Reweighted, Subsampled
 from estimators.score import CannotBeComputed, Score
 
@@ -64,11 +65,15 @@ class PoolSummary:
     """What resamples say of a pool of M models.
 
     Attributes:
-        probability_best: (M,) share of the resamples in which the model has the highest score; ties are shared.
-        expected_rank: (M,) mean rank over the resamples, 1 being the best; ties take their mean rank.
+        chance_first_on_another_sample: (M,) share of the resamples in which the model has the highest score. It holds
+            the scatter of the images only: not whether the metric is right, and not the chance to be best once
+            fine-tuned.
+        expected_rank: (M,) mean rank over the resamples, 1 being the best.
+
+    Models that are tied but for rounding share a first place and take their mean rank.
     """
 
-    probability_best: np.ndarray
+    chance_first_on_another_sample: np.ndarray
     expected_rank: np.ndarray
 
 
@@ -178,14 +183,15 @@ def interval(resamples: Resamples, level: float = 0.9) -> tuple[float, float]:
 
 
 def pool_summary(values: Sequence[np.ndarray] | np.ndarray) -> PoolSummary:
-    """Probability of being best and expected rank, from (M, R) values of M models on the same R draws."""
+    """The chance to come first and the expected rank, from (M, R) values of M models on the same R draws."""
     from scipy.stats import rankdata
 
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.size == 0:
         raise ValueError("values must be a table (models, resamples), with as many resamples for each model")
-    ranks = rankdata(-table, axis=0)
-    best = table == table.max(axis=0)
+    places = levels(table)
+    ranks = rankdata(-places, axis=0)
+    best = places == places.max(axis=0)
     return PoolSummary(np.mean(best / best.sum(axis=0), axis=1), ranks.mean(axis=1))
 
 

@@ -7,18 +7,32 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from estimators.arrays.linalg import unit_rows
 from estimators.arrays.transport import balanced_sample, transport
 from estimators.arrays.validation import Array, check_choice, check_features, check_labels, from_numpy, to_numpy
 from estimators.ensembles.otce import transported_joint
 from estimators.metrics.nce import conditional_entropy, count_table
-from estimators.score import InvalidEvidence, Score
+from estimators.score import CannotBeComputed, InvalidEvidence, Score
 
+SCALES = ("none", "source", "rows")
 DIRECTIONS = ("labels_given_predictions", "predictions_given_labels")
 
-# Settings of the terms and of the selection; "paper" is the published protocol where the paper states it.
+# Settings of the terms and of the selection. "paper" is the published protocol where the paper states it; "scale_free"
+# is the default with a W_D that compares models whose features differ in scale.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "default": {
         "domain_difference": {"solver": "exact", "cost": "squared_euclidean", "weights": "uniform", "sample": 5000},
+        "task_difference": {"direction": "labels_given_predictions"},
+        "select": {"search": "auto", "standardize": "pool", "cohesion": "symmetric", "near_copies": "exclude"},
+    },
+    "scale_free": {
+        "domain_difference": {
+            "solver": "exact",
+            "cost": "squared_euclidean",
+            "weights": "uniform",
+            "sample": 5000,
+            "scale": "source",
+        },
         "task_difference": {"direction": "labels_given_predictions"},
         "select": {"search": "auto", "standardize": "pool", "cohesion": "symmetric", "near_copies": "exclude"},
     },
@@ -42,6 +56,7 @@ def domain_difference(
     solver: str = "exact",
     cost: str = "squared_euclidean",
     weights: str = "uniform",
+    scale: str = "none",
     sample: int | None = 5000,
     regularization: float | None = None,
     max_iterations: int | None = None,
@@ -63,20 +78,26 @@ def domain_difference(
         source_features: (N, D) of a sample of what the model was trained on.
         features: (M, D) of the target images, from the same model.
         source_labels, labels: (N,) and (M,), to draw class-balanced samples and for ``weights="class_balanced"``.
+        scale: ``"none"`` as published; ``"source"`` divides all features by the spread of the source sample, the root
+            of its mean squared distance from its mean; ``"rows"`` gives every row length one. Either way W_D does not
+            depend on the scale of the features.
         sample: at most so many of each side, drawn by ``balanced_sample`` (class-balanced where labels are given,
             else at random but the same every time); None takes all.
         solver, cost, weights, regularization, max_iterations, projections, seed: see ``transport.transport``.
 
     Returns:
-        Score with a value at least 0 in the cost's unit; LOWER is better. It grows with the square of the scale of
-        the features, so only models of like architecture compare well; the pool's standardisation does not repair
-        that. Details: solver and its settings, samples and marginal error.
+        Score with a value at least 0 in the cost's unit; LOWER is better. Without a ``scale`` it grows with the square
+        of the scale of the features, so that only models of like architecture compare well; the pool's
+        standardisation does not repair that. Details: solver and its settings, samples and marginal error.
 
     Raises:
         InvalidEvidence: shapes that do not match, NaN. CannotBeComputed: the transport did not converge.
     """
+    check_choice("scale", scale, SCALES)
     source_features, source_labels = _sample(source_features, source_labels, sample, seed, "source_")
     features, labels = _sample(features, labels, sample, seed, "")
+    if scale != "none":
+        source_features, features = _rescaled(source_features, features, scale)
     moved = transport(
         source_features=source_features,
         features=features,
@@ -91,6 +112,18 @@ def domain_difference(
         seed=seed,
     )
     return Score(moved.cost, moved.warnings, moved.details)
+
+
+def _rescaled(source_features: Array, features: Array, scale: str) -> tuple[Array, Array]:
+    source_features = check_features(source_features, name="source_features")
+    features = check_features(features)
+    if scale == "rows":
+        return unit_rows(source_features), unit_rows(features)
+    xp = array_namespace(source_features)
+    spread = float(xp.sum(xp.var(source_features, axis=0))) ** 0.5
+    if spread == 0:
+        raise CannotBeComputed("all source samples have the same features, so that they have no spread to scale by")
+    return source_features / spread, features / spread
 
 
 def _sample(

@@ -184,7 +184,7 @@ def build_pool(
         label_spaces: for each model what its outputs mean, such as ``"imagenet-1k"``; equal values say that equal
             predictions are the same class.
         costs: (M,) parameters, latency or the like.
-        preset: ``"default"`` or ``"paper"``, see ``PRESETS``.
+        preset: ``"default"``, ``"scale_free"`` or ``"paper"``, see ``PRESETS``.
     """
     check_choice("preset", preset, tuple(PRESETS))
     settings = PRESETS[preset]
@@ -285,8 +285,8 @@ def select(
             agreement, so that two copies of one model are its best pair.
         budget: the most that the members may cost together (``pool.costs``).
         top: length of ``ranking``.
-        preset: ``"default"``, or ``"paper"`` for the published protocol (greedy, copies allowed). Arguments that are
-            given override it.
+        preset: ``"default"``, ``"scale_free"``, or ``"paper"`` for the published protocol (greedy, copies allowed).
+            Arguments that are given override it.
 
     Raises:
         InvalidEvidence: the pool's arrays do not fit together.

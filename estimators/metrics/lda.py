@@ -5,10 +5,11 @@ from array_api_compat import array_namespace
 from estimators.arrays import discriminant
 from estimators.arrays.validation import Array, check_compat
 from estimators.metric import COMPAT, Linear, Metric
+from estimators.metrics.sfda import SCALE
 from estimators.score import Score
 
 
-def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
+def lda(*, features: Array, labels: Array, scale: str = "none", compat: str | None = None) -> Score:
     """Mean posterior of the true class under a shrunk linear discriminant, ``(1/N) Σ_i p(y_i | x_i)``.
 
     The first fit of `sfda`. Gholami et al., "ETran: Energy-Based Transferability Estimation", ICCV 2023, sec. 3.3.
@@ -16,6 +17,7 @@ def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
     Args:
         features: (N, D).
         labels: (N,) integers or strings.
+        scale: as in `sfda`.
         compat: ``"author"`` gives the number of ETran's program, in which the whitening has no effect: the covariance
             is the identity.
 
@@ -26,13 +28,15 @@ def lda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes, or no variation inside the classes.
     """
-    return score_and_shares(features=features, labels=labels, compat=compat)[0]
+    return score_and_shares(features=features, labels=labels, scale=scale, compat=compat)[0]
 
 
-def score_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
+def score_and_shares(
+    *, features: Array, labels: Array, scale: str = "none", compat: str | None = None
+) -> tuple[Score, Array]:
     """The Score of `lda`, and (N,) what each sample adds to it, the fit being what it is."""
     author = check_compat(compat)
-    grouped, centres = discriminant.discriminable(features, labels)
+    grouped, centres = discriminant.discriminable(features, labels, scale)
     xp = array_namespace(centres)
     if author:
         shrinkage, logs = 1.0, discriminant.log_softmax(grouped, centres, xp.matrix_transpose(centres))
@@ -56,5 +60,5 @@ METRIC = Metric(
     citation="Gholami et al., ETran: Energy-Based Transferability Estimation, ICCV 2023",
     function=lda,
     resampling=Linear(score_and_shares),
-    parameters={"compat": COMPAT},
+    parameters={"scale": SCALE, "compat": COMPAT},
 )

@@ -1,13 +1,16 @@
 """PED: move overlapping classes apart as a physical system would, then score the moved features."""
 
+from collections.abc import Callable, Mapping
+
 from array_api_compat import array_namespace
 
+from estimators.arrays import discriminant
 from estimators.arrays.validation import Array, check_choice, check_compat, check_features, check_labels, check_number
 from estimators.metric import COMPAT, Linear, Metric, Parameter
 from estimators.metrics import gbc, h_score, logme, nleep, sfda
 from estimators.score import InvalidEvidence, Score
 
-BASES = {
+BASES: Mapping[str, Callable[..., Score]] = {
     "sfda": sfda.sfda,
     "logme": logme.logme,
     "nleep": nleep.nleep,
@@ -27,6 +30,7 @@ def ped(
     overlap: float = 0.6,
     time_step: float = 0.1,
     exit_ratio: float = 0.5,
+    scale: str = "none",
     compat: str | None = None,
 ) -> Score:
     """Potential energy decline: a base metric on features whose classes have repelled each other (`displacements`).
@@ -43,6 +47,7 @@ def ped(
         overlap: how many radii wide a class counts.
         time_step: of the simulated motion.
         exit_ratio: stop when a step moves less than this share of the first.
+        scale: ``"rows"`` gives the moved features length one before the base metric sees them; see `sfda`.
         compat: handed to the base metric; the motion is the same.
 
     Returns:
@@ -63,6 +68,7 @@ def ped(
         time_step=time_step,
         exit_ratio=exit_ratio,
     )
+    moved = discriminant.rescaled(moved, scale)
     score = BASES[base](features=moved, labels=labels, compat=compat)
     return describe(score, base=base, motion=motion, steps=steps, referenced=reference_features is not None)
 
@@ -73,6 +79,7 @@ def score_and_shares(
     labels: Array,
     reference_features: Array | None = None,
     base: str = "sfda",
+    scale: str = "none",
     compat: str | None = None,
     **motion_parameters: float,
 ) -> tuple[Score, Array]:
@@ -80,7 +87,7 @@ def score_and_shares(
     moved, motion, steps = move(
         features=features, labels=labels, reference_features=reference_features, **motion_parameters
     )
-    score, shares = sfda.score_and_shares(features=moved, labels=labels, compat=compat)
+    score, shares = sfda.score_and_shares(features=moved, labels=labels, scale=scale, compat=compat)
     return describe(score, base=base, motion=motion, steps=steps, referenced=reference_features is not None), shares
 
 
@@ -199,6 +206,7 @@ METRIC = Metric(
         "overlap": Parameter(0.6, "how many radii wide a class counts"),
         "time_step": Parameter(0.1, "step of the simulated motion", exclusive=True),
         "exit_ratio": Parameter(0.5, "stop when a step moves less than this share of the first"),
+        "scale": sfda.SCALE,
         "compat": COMPAT,
     },
 )

@@ -5,11 +5,18 @@ from array_api_compat import array_namespace
 from estimators.arrays import discriminant
 from estimators.arrays.classes import ByClass
 from estimators.arrays.validation import Array, check_compat
-from estimators.metric import COMPAT, Linear, Metric
+from estimators.metric import COMPAT, Linear, Metric, Parameter
 from estimators.score import Score
 
+SCALE = Parameter(
+    "none",
+    "'rows' gives each row of features length one, so that the score does not depend on their scale",
+    "choice",
+    choices=discriminant.SCALES,
+)
 
-def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
+
+def sfda(*, features: Array, labels: Array, scale: str = "none", compat: str | None = None) -> Score:
     """Self-challenging Fisher discriminant analysis: the mean posterior of the true class, ``(1/N) Σ_i p(y_i | x'_i)``.
 
     A discriminant is fitted, each sample is drawn towards the other classes, the more the less sure it is,
@@ -24,6 +31,10 @@ def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
     Args:
         features: (N, D).
         labels: (N,) integers or strings.
+        scale: ``"none"``, as published, or ``"rows"``: each row of features gets length one first. The published
+            shrinkage is exp(-5 λ) with λ in the squared unit of the features: for features of ordinary length it falls
+            to its floor of 1e-10, and a discriminant of many dimensions is then certain of every sample. With rows of
+            length one λ is at most 1 and the score does not depend on the scale.
         compat: ``"author"`` gives the same number; the paper writes the mean of ln p, which is in the details.
 
     Returns:
@@ -33,13 +44,15 @@ def sfda(*, features: Array, labels: Array, compat: str | None = None) -> Score:
         InvalidEvidence: wrong shapes, NaN.
         CannotBeComputed: fewer than two classes, or no variation inside the classes.
     """
-    return score_and_shares(features=features, labels=labels, compat=compat)[0]
+    return score_and_shares(features=features, labels=labels, scale=scale, compat=compat)[0]
 
 
-def score_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
+def score_and_shares(
+    *, features: Array, labels: Array, scale: str = "none", compat: str | None = None
+) -> tuple[Score, Array]:
     """The Score of `sfda`, and (N,) what each sample adds to it, the fit being what it is."""
     check_compat(compat)
-    grouped, centres = discriminant.discriminable(features, labels)
+    grouped, centres = discriminant.discriminable(features, labels, scale)
     xp = array_namespace(centres)
     shrinkage, scatter = discriminant.fisher_shrinkage(grouped)
     probabilities = xp.exp(discriminant.log_posteriors(grouped, centres, scatter, shrinkage))
@@ -85,5 +98,5 @@ METRIC = Metric(
     "Space, ECCV 2022",
     function=sfda,
     resampling=Linear(score_and_shares),
-    parameters={"compat": COMPAT},
+    parameters={"scale": SCALE, "compat": COMPAT},
 )

@@ -3,7 +3,7 @@
 from array_api_compat import array_namespace
 
 from estimators.arrays.classes import ByClass, centred_by_class
-from estimators.arrays.linalg import log_determinant, mixed_with_identity, rank_tolerance
+from estimators.arrays.linalg import log_determinant, mixed_with_identity, rank_tolerance, unit_rows
 from estimators.arrays.validation import Array, check_compat, check_features, check_number
 from estimators.metric import COMPAT, Metric, Parameter
 from estimators.score import CannotBeComputed, Score
@@ -65,8 +65,7 @@ def coding_rate(rows: Array, epsilon: float) -> float:
 def _author_rates(rows: Array, grouped: ByClass, epsilon: float) -> tuple[float, float]:
     """R(Z) and Σ p_c R(Z_c) of rows of length one, each over the rank of Z."""
     xp = array_namespace(rows)
-    lengths = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
-    rows = rows / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    rows = unit_rows(rows)
     singular = xp.linalg.svdvals(rows)
     rank = int(xp.sum(xp.astype(singular > rank_tolerance(rows.shape, rows.dtype) * singular[0], xp.int64)))
     if rank == 0:

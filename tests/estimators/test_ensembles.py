@@ -499,3 +499,21 @@ def test_a_pool_without_terms_cannot_select() -> None:
 def test_no_models_are_refused(metric: Any) -> None:
     with pytest.raises(InvalidEvidence, match="at least one model"):
         metric(source_probabilities=[], labels=[0, 1])
+
+
+def test_the_scale_free_preset_compares_models_of_unlike_scale() -> None:
+    """Two models that see the same, one in larger numbers: only a W_D with a unit tells them apart."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    features, source = rng.normal(size=(30, 4)), rng.normal(size=(20, 4)) + 1
+    for preset, alike in (("default", False), ("scale_free", True)):
+        pool = build_pool(
+            names=["small", "large"],
+            labels=labels,
+            source_probabilities=[None, None],
+            features=[features, 10 * features],
+            source_features=[source, 10 * source],
+            preset=preset,
+        )
+        small, large = pool.domain_difference
+        assert (small == pytest.approx(large, rel=1e-9)) is alike

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import estimators
+from estimators import METRICS, Evidence
 from tests.estimators.examples import classes_in_space, probabilities_for
 from tests.reference import formulas
 
@@ -95,3 +96,20 @@ def test_logme_of_a_target_is_at_its_maximum() -> None:
             covariance = np.eye(n) / beta + x @ x.T / alpha
             evidence = -0.5 * (np.linalg.slogdet(2 * np.pi * covariance)[1] + t @ np.linalg.solve(covariance, t)) / n
             assert evidence <= best + 1e-12
+
+
+@pytest.mark.parametrize("name", ["sfda", "lda"])
+def test_discriminants_of_rows_of_length_one_equal_their_formulas(name: str) -> None:
+    x, y = classes_in_space(relu=True, scale=20.0)
+    score = METRICS[name].compute(Evidence(x, y), scale="rows")
+    rows = x / np.linalg.norm(x, axis=1, keepdims=True)
+    assert float(score) == pytest.approx(BY_FEATURES[name](rows, y), rel=1e-9)
+
+
+def test_ped_of_rows_of_length_one_equals_its_formula() -> None:
+    x, y = classes_in_space(relu=True, scale=20.0)
+    reference = np.abs(np.random.default_rng(5).normal(size=(80, x.shape[1])))
+    score = estimators.ped(features=x, labels=y, reference_features=reference, scale="rows")
+    moved = formulas.ped_moved(x, y, reference)
+    rows = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    assert float(score) == pytest.approx(formulas.sfda(rows, y), rel=1e-9)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import estimators
-from estimators import InvalidEvidence, disagreement, domain_difference, otce, task_difference
+from estimators import CannotBeComputed, InvalidEvidence, disagreement, domain_difference, otce, task_difference
 from estimators.arrays.transport import balanced_sample, transport
 from estimators.ensembles import osborn
 from tests.reference.oracles import inputs, oracles
@@ -238,3 +238,33 @@ def test_bad_evidence_is_named(call: Callable[[], Any], message: str) -> None:
 def test_an_unknown_direction_lists_the_known() -> None:
     with pytest.raises(ValueError, match="labels_given_predictions"):
         task_difference(source_labels=[1], labels=[1], direction="both")
+
+
+@both_kinds
+@pytest.mark.parametrize("scale", ["source", "rows"])
+def test_a_domain_difference_free_of_scale_equals_that_of_rescaled_features(kind: Kind, scale: str) -> None:
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(40, 6)) + 3, rng.normal(size=(50, 6)) * 2
+    found = domain_difference(source_features=kind(source), features=kind(target), scale=scale)
+    spread = np.sqrt(np.mean(np.sum((source - source.mean(axis=0)) ** 2, axis=1)))
+    lengths = [np.linalg.norm(one, axis=1, keepdims=True) if scale == "rows" else spread for one in (source, target)]
+    plain = domain_difference(source_features=source / lengths[0], features=target / lengths[1])
+    assert float(found) == pytest.approx(float(plain), rel=1e-9)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(factor=st.floats(0.01, 100), scale=st.sampled_from(["source", "rows"]), seed=st.integers(0, 99))
+def test_the_scale_of_the_features_is_no_domain_difference(factor: float, scale: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source, target = rng.normal(size=(20, 3)), rng.normal(size=(15, 3)) + 1
+    one, other = (
+        float(domain_difference(source_features=f * source, features=f * target, scale=scale)) for f in (1.0, factor)
+    )
+    assert other == pytest.approx(one, rel=1e-7)
+
+
+def test_a_source_sample_without_spread_has_no_scale() -> None:
+    with pytest.raises(CannotBeComputed, match="no spread"):
+        domain_difference(source_features=np.ones((5, 3)), features=np.eye(3), scale="source")
+    with pytest.raises(ValueError, match="scale must be one of"):
+        domain_difference(source_features=np.eye(3), features=np.eye(3), scale="target")

@@ -63,6 +63,14 @@ def test_the_scale(name: str, whole: Evidence, scale: float) -> None:
     assert value(name, moved(whole, lambda x: scale * x)) == pytest.approx(value(name, whole), rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.parametrize("name", ["sfda", "lda"])
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(whole=SHAPES, scale=st.floats(0.01, 100))
+def test_the_scale_of_rows_of_length_one(name: str, whole: Evidence, scale: float) -> None:
+    one, other = (METRICS[name].compute(moved(whole, lambda x, s=s: s * x), scale="rows").value for s in (1.0, scale))
+    assert other == pytest.approx(one, rel=1e-5, abs=1e-8)
+
+
 @pytest.mark.parametrize("name", ["logme", "h_score", "regularized_h_score", "transrate", "gbc"])
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(whole=SHAPES, seed=st.integers(0, 99))

@@ -139,13 +139,25 @@ def test_models_are_compared_on_the_same_draws() -> None:
     pool = [Evidence(scale * EVIDENCE.features, EVIDENCE.labels) for scale in (1.0, 1.001)]
     values = [resample("tmi", model, floor=0.0).values for model in pool]
     assert np.ptp(values[0]) > 10 * abs(np.mean(values[1]) - np.mean(values[0]))
-    assert pool_summary(values).probability_best.tolist() == [0.0, 1.0]
+    assert pool_summary(values).chance_first_on_another_sample.tolist() == [0.0, 1.0]
 
 
 def test_pool_summary_shares_ties() -> None:
     summary = pool_summary(np.array([[1.0, 3.0], [1.0, 2.0], [0.0, 4.0]]))
-    assert summary.probability_best.tolist() == [0.25, 0.25, 0.5]
+    assert summary.chance_first_on_another_sample.tolist() == [0.25, 0.25, 0.5]
     assert summary.expected_rank.tolist() == [1.75, 2.25, 2.0]
+
+
+def test_models_tied_but_for_rounding_share_the_chance_to_be_first() -> None:
+    """A saturated H-score is the number of classes less one whatever the labels, with rounding of its own."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    pool = [Evidence(rng.normal(size=(40, dimensions)), labels) for dimensions in (100, 150, 200, 250)]
+    drawn = [resample("h_score", model, seed=1) for model in pool]
+    assert len({model.score.value for model in drawn}) > 1
+    summary = pool_summary([model.values for model in drawn])
+    assert summary.chance_first_on_another_sample == pytest.approx(np.full(4, 0.25))
+    assert summary.expected_rank == pytest.approx(np.full(4, 2.5))
 
 
 def test_heavy_methods_draw_fewer() -> None:

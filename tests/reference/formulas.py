@@ -148,7 +148,7 @@ def ped_step(x: np.ndarray, y: np.ndarray, reference: np.ndarray, overlap: float
     return (z + shift[y]) * scale + reference.mean(axis=0), float(np.abs(shift).sum())
 
 
-def ped(x: np.ndarray, y: np.ndarray, reference: np.ndarray) -> float:
+def ped_moved(x: np.ndarray, y: np.ndarray, reference: np.ndarray) -> np.ndarray:
     first = None
     for _ in range(6):
         moved, motion = ped_step(x, y, reference)
@@ -156,7 +156,11 @@ def ped(x: np.ndarray, y: np.ndarray, reference: np.ndarray) -> float:
         if not first or motion / first <= 0.5:
             break
         x = moved
-    return sfda(x, y)
+    return x
+
+
+def ped(x: np.ndarray, y: np.ndarray, reference: np.ndarray) -> float:
+    return sfda(ped_moved(x, y, reference), y)
 
 
 def nleep(x: np.ndarray, y: np.ndarray, components: int | None = None, seed: int = 0) -> float:
