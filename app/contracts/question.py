@@ -28,7 +28,7 @@ class SampleChoice(Body):
 
 
 class IntervalChoice(Body):
-    """How sure: resampled scores, from which intervals and the chance to be best are taken."""
+    """How sure: resampled scores, from which intervals and the chance to come first on another sample are taken."""
 
     resamples: int | None = Field(
         None, ge=10, le=1000, description="Of each score; null: 200 where they are cheap, 20 where each costs a score."

@@ -1,6 +1,6 @@
 """What is said of a ranking when all of its models have ended."""
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from app.contracts.base import Contract, JsonObject
 
@@ -18,11 +18,14 @@ class Interval(Contract):
 
 
 class Chances(Contract):
-    """How likely each model is the best by one metric; by model, empty unless all models share the draws."""
+    """How likely each model comes first by one metric on another sample of these images; by model, empty unless all
+    models share the draws. It is not the chance to be best once fine-tuned."""
 
     models: int
     resamples: int
-    probability_best: dict[str, float] = Field(default_factory=dict)
+    chance_first_on_another_sample: dict[str, float] = Field(
+        default_factory=dict, validation_alias=AliasChoices("chance_first_on_another_sample", "probability_best")
+    )
     expected_rank: dict[str, float] = Field(default_factory=dict)
 
 
@@ -32,7 +35,7 @@ class ConsensusSummary(Contract):
     ranks: Ranks
     mean_ranks: dict[str, float]
     method: str
-    source: str
+    citation: str = Field(validation_alias=AliasChoices("citation", "source"))
 
 
 class Disagreement(Contract):
@@ -44,7 +47,7 @@ class Disagreement(Contract):
 
 
 class Summary(Contract):
-    """Ranks, intervals and the chance to be best for each metric, and what the metrics say together.
+    """Ranks, intervals and the chance to come first for each metric, and what the metrics say together.
 
     Attributes:
         order: ids of models, best first.
@@ -54,6 +57,7 @@ class Summary(Contract):
         intervals: model -> metric -> interval.
         layer_intervals: layer -> model -> metric -> interval.
         metrics: metric -> chances.
+        abstentions: metric -> why it does not vote: it cannot tell these models apart.
     """
 
     order: tuple[str, ...]
@@ -63,9 +67,12 @@ class Summary(Contract):
     intervals: dict[str, dict[str, Interval]] = Field(default_factory=dict)
     layer_intervals: dict[str, dict[str, dict[str, Interval]]] = Field(default_factory=dict)
     metrics: dict[str, Chances] = Field(default_factory=dict)
+    abstentions: dict[str, str] = Field(default_factory=dict)
     consensus: ConsensusSummary | None = None
     disagreement: Disagreement | None = None
 
     def public(self) -> JsonObject:
         """What is said of the whole table; the rest is shown in its rows."""
-        return self.model_dump(mode="json", include={"metrics", "consensus", "disagreement"}, exclude_defaults=True)
+        return self.model_dump(
+            mode="json", include={"metrics", "abstentions", "consensus", "disagreement"}, exclude_defaults=True
+        )

@@ -92,7 +92,8 @@ class ResultsAnswer(Answer):
     )
     models: list[ModelRow]
     summary: JsonObject | None = Field(
-        description="Consensus, how much the metrics disagree, and each model's chance to be best; null until the end."
+        description="Consensus, metrics that abstain, how much the others disagree, and each model's chance to come "
+        "first on another sample of these images; null until the end."
     )
     counters: dict[str, int]
 

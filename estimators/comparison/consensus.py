@@ -18,7 +18,7 @@ class Consensus:
     order: models (their indices), best first; models without any score are left out.
     mean_rank: (M,) mean over the metrics of the model's rank, 1 being the best; NaN without any score.
     method: ``"kemeny"`` or ``"borda"``.
-    source: the citation of the method.
+    citation: the citation of the method.
     agreement: (K, K) Kendall's tau-b between the metrics' orders; NaN where there is none.
     mean_tau: its mean over pairs of metrics; None for one metric.
     kendall_w: Kendall's coefficient of concordance, 0 to 1; None for one metric or with missing scores.
@@ -27,7 +27,7 @@ class Consensus:
     order: tuple[int, ...]
     mean_rank: np.ndarray
     method: str
-    source: str
+    citation: str
     agreement: np.ndarray
     mean_tau: float | None
     kendall_w: float | None
@@ -74,7 +74,7 @@ def consensus(scores: Sequence[Sequence[float]] | np.ndarray[Any, Any]) -> Conse
         order=tuple(order),
         mean_rank=mean_rank,
         method=method,
-        source=SOURCES[method],
+        citation=SOURCES[method],
         agreement=agreement,
         mean_tau=float(np.nanmean(pairs)) if pairs.size and not np.isnan(pairs).all() else None,
         kendall_w=_concordance(ranks),

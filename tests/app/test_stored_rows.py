@@ -24,6 +24,7 @@ ROWS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "data" / "rows_of_revision_0002.json").read_text()
 )
 RENAMED = {"teams": "given_ensembles", "team": "given_ensemble"}
+RENAMED_IN_SUMMARIES = {"probability_best": "chance_first_on_another_sample", "source": "citation"}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
@@ -61,11 +62,11 @@ def read(database: Database, table: Any) -> dict[str, Any]:
         return {row.id: row for row in session.scalars(select(table))}
 
 
-def renamed(value: Any) -> Any:
-    """As migrations since have renamed it."""
+def renamed(value: Any, names: dict[str, str] = RENAMED) -> Any:
+    """With the names that members have been given since."""
     if isinstance(value, dict):
-        return {RENAMED.get(name, name): renamed(item) for name, item in value.items()}
-    return [renamed(item) for item in value] if isinstance(value, list) else value
+        return {names.get(name, name): renamed(item, names) for name, item in value.items()}
+    return [renamed(item, names) for item in value] if isinstance(value, list) else value
 
 
 def test_specifications_of_data_sets(upgraded: Database) -> None:
@@ -100,13 +101,15 @@ def test_rankings(upgraded: Database) -> None:
         assert (row.sample and row.sample.plain()) == old["sample"]
         if old["summary"] is not None:
             found = row.summary.plain()
-            assert {name: found[name] for name in old["summary"]} == _with_chances(old["summary"])
+            assert {name: found[name] for name in old["summary"]} == _with_chances(
+                renamed(old["summary"], RENAMED_IN_SUMMARIES)
+            )
         assert [result.plain() for result in row.ensembles or ()] == renamed(old["ensembles"] or [])
 
 
 def _with_chances(summary: dict[str, Any]) -> dict[str, Any]:
     # A metric whose models share no draws had no members for the chances; they are empty.
-    empty: dict[str, Any] = {"probability_best": {}, "expected_rank": {}}
+    empty: dict[str, Any] = {"chance_first_on_another_sample": {}, "expected_rank": {}}
     return summary | {"metrics": {name: empty | chances for name, chances in summary["metrics"].items()}}
 
 

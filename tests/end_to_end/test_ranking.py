@@ -180,7 +180,9 @@ def test_all_metrics_of_the_catalog_have_intervals_and_chances(service: Service,
             assert score["problem"] is None, name
             assert score["interval"]["low"] - 1e-9 <= score["value"] <= score["interval"]["high"] + 1e-9, name
     for name in names:
-        assert sum(results["summary"]["metrics"][name]["probability_best"].values()) == pytest.approx(1.0), name
+        assert sum(results["summary"]["metrics"][name]["chance_first_on_another_sample"].values()) == pytest.approx(
+            1.0
+        ), name
 
 
 def test_an_ensemble_without_source_samples_says_which_term_is_missing(

@@ -15,7 +15,7 @@ def cell(model: str, metric: str, value: float | None, values: list[float] | Non
     resamples = None if values is None else DrawnScores(method="reweighted", values=tuple(values))
     return (
         RankingScore(ranking_id="r", model_id=model, layer="head", metric=metric, score_id=f"{model}-{metric}"),
-        Score(id=f"{model}-{metric}", value=value, details={}, resamples=resamples),
+        Score(id=f"{model}-{metric}", value=value, warnings=(), details={}, resamples=resamples),
     )
 
 
@@ -35,6 +35,24 @@ def test_the_consensus_follows_metrics_that_agree() -> None:
     assert summary.disagreement.mean_kendall_tau == pytest.approx(1.0)
 
 
+def test_a_metric_that_cannot_tell_the_models_apart_has_no_vote_and_is_named() -> None:
+    cells = [cell(m, "leep", v) for m, v in (("a", -1.0), ("b", -3.0), ("c", -2.0))]
+    saturated = [cell(m, "sfda", v) for m, v in (("a", 1 - 3e-7), ("b", 1.0), ("c", 1 - 2e-8))]
+    summary = summarize(INTERVALS, ["a", "b", "c"], [*cells, *saturated])
+    assert summary.order == ("a", "c", "b")
+    assert summary.abstentions == {"sfda": "saturated: 3 of 3 models have reached the end of the range of SFDA"}
+    assert summary.ranks["sfda"] == {"b": 1, "c": 2, "a": 3}
+    assert summary.disagreement is not None
+    assert set(summary.disagreement.kendall_tau) == {"leep"}
+
+
+def test_without_a_metric_that_votes_the_order_is_that_of_the_request() -> None:
+    cells = [cell(m, "sfda", 1.0) for m in ("a", "b")]
+    summary = summarize(INTERVALS, ["b", "a"], cells)
+    assert (summary.order, summary.consensus) == (("b", "a"), None)
+    assert set(summary.abstentions) == {"sfda"}
+
+
 def test_a_model_without_scores_comes_last() -> None:
     cells = [cell("a", "leep", None), cell("b", "leep", -1.0)]
     assert summarize(INTERVALS, ["a", "b"], cells).order == ("b", "a")
@@ -43,7 +61,7 @@ def test_a_model_without_scores_comes_last() -> None:
 def test_the_chance_to_be_best_counts_resamples() -> None:
     cells = [cell("a", "leep", 2.0, [2.0, 2.0, 2.0, 0.0]), cell("b", "leep", 1.0, [1.0, 1.0, 1.0, 1.0])]
     chances = summarize(INTERVALS, ["a", "b"], cells).metrics["leep"]
-    assert chances.probability_best == {"a": 0.75, "b": 0.25}
+    assert chances.chance_first_on_another_sample == {"a": 0.75, "b": 0.25}
 
 
 def test_an_interval_holds_the_share_that_was_asked_for() -> None:
@@ -77,7 +95,7 @@ def test_metrics_of_pools_are_drawn_over_the_models() -> None:
     spans = {model: found["etran"].high - found["etran"].low for model, found in summary.intervals.items()}
     # Model a lies at 0.4/0.8 or 0.6/0.8 of the span, of which ETran takes 0.85; the others do not move.
     assert spans == pytest.approx({"a": 0.85 * 0.25, "b": 0.0, "c": 0.0})
-    assert summary.metrics["etran"].probability_best == {"a": 0.0, "b": 1.0, "c": 0.0}
+    assert summary.metrics["etran"].chance_first_on_another_sample == {"a": 0.0, "b": 1.0, "c": 0.0}
 
 
 def test_a_metric_of_pools_has_no_interval_when_a_model_has_no_draws() -> None:

@@ -12,14 +12,14 @@ from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Inter
 from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
 from app.plain import plain
 from estimators.catalog import METRICS
+from estimators.comparison.abstention import abstentions
 from estimators.comparison.consensus import consensus
 from estimators.comparison.resampling import Resamples, combine_resamples, interval, pool_summary
+from estimators.comparison.ties import TIE
 from estimators.score import Score as Value
 from workers.runtime import Runtime
 from workers.store.features import HEAD
 
-# What differs by less is rounding, not merit.
-TIE = 1e-9
 Cells = Sequence[tuple[RankingScore, Score]]
 
 
@@ -33,7 +33,7 @@ def conclude(
 
 
 def summarize(choice: IntervalChoice | None, order: Sequence[str], cells: Cells) -> Summary:
-    """Ranks, intervals and the chance to be best for each metric, and what the metrics say together."""
+    """Ranks, intervals and the chance to come first for each metric, and what the metrics say together."""
     layers: dict[str, dict[str, dict[str, float]]] = {}
     by_layer: dict[str, dict[str, dict[str, Score]]] = {}
     present = set(order)
@@ -50,7 +50,10 @@ def summarize(choice: IntervalChoice | None, order: Sequence[str], cells: Cells)
     }
     ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
     drawn = {metric: resamples_of(metric, scores) for metric, scores in heads.items()}
-    placed, agreement, disagreement = consensus_of(ranks, order)
+    abstaining = abstentions({metric: [_value(score) for score in scores.values()] for metric, scores in heads.items()})
+    placed, agreement, disagreement = consensus_of(
+        {metric: places for metric, places in ranks.items() if metric not in abstaining}, order
+    )
     return Summary(
         order=placed,
         ranks=ranks,
@@ -67,6 +70,7 @@ def summarize(choice: IntervalChoice | None, order: Sequence[str], cells: Cells)
             if len(by_layer) > 1
         },
         metrics={metric: chances(len(scores), drawn[metric]) for metric, scores in heads.items()},
+        abstentions=abstaining,
         consensus=agreement,
         disagreement=disagreement,
     )
@@ -87,7 +91,7 @@ def consensus_of(
             model: float(mean) for model, mean in zip(order, agreed.mean_rank, strict=True) if not math.isnan(mean)
         },
         method=agreed.method,
-        source=agreed.source,
+        citation=agreed.citation,
     )
     disagreement = Disagreement(
         kendall_tau=plain(
@@ -104,8 +108,11 @@ def pool_values(metric: str, scores: Mapping[str, Score]) -> dict[str, float]:
     combine = METRICS[metric].combine
     if combine is None:
         raise ValueError(f"{metric} needs no pool")
-    parts = [Value(float(score.value or 0.0), details=score.details) for score in scores.values()]
-    return dict(zip(scores, map(float, combine(parts)), strict=True))
+    return dict(zip(scores, map(float, combine([_value(score) for score in scores.values()])), strict=True))
+
+
+def _value(score: Score) -> Value:
+    return Value(float(score.value or 0.0), tuple(score.warnings), score.details)
 
 
 def resamples_of(metric: str, scores: Mapping[str, Score]) -> dict[str, Resamples]:
@@ -122,7 +129,7 @@ def draws(scores: Mapping[str, Score]) -> dict[str, Resamples]:
     """Model -> what was drawn of its own score."""
     return {
         model: Resamples(
-            Value(float(score.value or 0.0), details=score.details),
+            _value(score),
             np.asarray(score.resamples.values, dtype=np.float64),
             score.resamples.method,
             {part: np.asarray(values) for part, values in score.resamples.parts.items()},
@@ -153,14 +160,14 @@ def intervals_of(
 
 
 def chances(models: int, drawn: Mapping[str, Resamples]) -> Chances:
-    """How likely each model is the best by one metric, over resamples that all models share."""
+    """How likely each model comes first by one metric, over resamples that all models share."""
     if not _shared(models, drawn):
         return Chances(models=models, resamples=0)
     pool = pool_summary([resamples.values for resamples in drawn.values()])
     return Chances(
         models=models,
         resamples=len(next(iter(drawn.values())).values),
-        probability_best=dict(zip(drawn, map(float, pool.probability_best), strict=True)),
+        chance_first_on_another_sample=dict(zip(drawn, map(float, pool.chance_first_on_another_sample), strict=True)),
         expected_rank=dict(zip(drawn, map(float, pool.expected_rank), strict=True)),
     )
 
