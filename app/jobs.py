@@ -92,9 +92,11 @@ class Jobs:
             retry_connection_errors=False,
         )
 
-    def inspect_dataset(self, session: Session, dataset_id: str) -> None:
-        """Have a worker count and fingerprint a data set, once this transaction commits."""
-        self._enqueue(session, Workflow.INSPECT_DATASET, Queue.INSPECTIONS, f"inspect-{dataset_id}", dataset_id)
+    def inspect_dataset(self, session: Session, dataset_id: str, *, owner: str) -> None:
+        """Have a worker count and fingerprint a data set, once this transaction commits; owners share the workers."""
+        self._enqueue(
+            session, Workflow.INSPECT_DATASET, Queue.INSPECTIONS, f"inspect-{dataset_id}", dataset_id, share_of=owner
+        )
 
     def inspect_model(self, session: Session, model_id: str) -> None:
         """Have a worker load and digest a model, once this transaction commits."""
@@ -124,6 +126,7 @@ class Jobs:
         workflow_id: str,
         *arguments: str | int,
         priority: int = PRIORITIES["high"],
+        share_of: str | None = None,
     ) -> None:
         options: EnqueueOptions = {
             "workflow_name": workflow.value,
@@ -132,6 +135,8 @@ class Jobs:
             "app_version": APPLICATION_VERSION,
             "priority": priority,
         }
+        if share_of is not None:
+            options["queue_partition_key"] = share_of
         handle: Any = self._client.enqueue_in_transaction(session, options, *arguments)
         if handle.get_workflow_id() != workflow_id:
             raise RuntimeError(f"the job engine gave {workflow_id} another id")

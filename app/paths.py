@@ -1,43 +1,117 @@
-"""Paths that users name must lie under the roots that the operator allows."""
+"""Paths that users name: they must lead below folders that the operator allows, and are opened there only."""
 
 import os
-from collections.abc import Iterable
+import stat
+from dataclasses import dataclass
 from pathlib import Path
+
+from app.settings import Settings
+
+# To pass through a folder takes less than the right to list it, where the system can tell the two apart.
+PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
+# A pipe or a device must not block whoever opens it.
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class OutsideRoots(ValueError):
     """The path lies under none of the roots; the message names the setting that would allow it."""
 
 
-def under_roots(path: str | Path, roots: Iterable[Path], *, setting: str) -> Path:
-    """The path with its links resolved, if that lies under one of the roots.
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Folders that a path from outside may lead into.
 
-    Raises:
-        OutsideRoots: it does not, or it is not absolute.
+    Attributes:
+        folders: resolved. They are trusted; what lies below them is not.
+        excluded: folders that none but a root inside them leads into.
+        setting: that names the folders, for messages.
     """
-    if "\0" in str(path):
-        raise OutsideRoots("a path cannot hold a null character")
-    given = Path(path)
-    if not given.is_absolute():
-        raise OutsideRoots(f"{given} is not an absolute path")
-    # Unlike `resolve`, it takes a circle of links for a path to nothing.
-    resolved = Path(os.path.realpath(given))
-    if any(resolved.is_relative_to(root) for root in roots):
-        return resolved
-    raise OutsideRoots(f"{given} is not under one of the folders of {setting}; ask the operator to add its folder")
+
+    folders: tuple[Path, ...]
+    excluded: tuple[Path, ...] = ()
+    setting: str = ""
+
+    def resolve(self, path: str | Path) -> Path:
+        """The path with its links followed. Whether anything is there is not looked at.
+
+        Raises:
+            OutsideRoots: it is not absolute, or leads elsewhere.
+        """
+        return self._find(path)[1]
+
+    def open(self, path: str | Path) -> int:
+        """A descriptor of a file or a folder, for reading.
+
+        The links are followed first, and then the path is walked from its root without following any: a folder that
+        is exchanged for a link in between is refused.
+
+        Raises:
+            OutsideRoots: as of `resolve`.
+            OSError: nothing is there, it may not be read, or it changed meanwhile.
+        """
+        root, resolved = self._find(path)
+        *folders, last = resolved.relative_to(root).parts or (".",)
+        descriptor = os.open(root, PASS & ~os.O_NOFOLLOW)
+        try:
+            for part in folders:
+                outer, descriptor = descriptor, os.open(part, PASS, dir_fd=descriptor)
+                os.close(outer)
+            return os.open(last, READ, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+
+    def has_folder(self, path: str | Path) -> bool:
+        """Whether there is a folder that `open` opens; what the system refuses to look at is none."""
+        return stat.S_ISDIR(self._mode(path))
+
+    def has_file(self, path: str | Path) -> bool:
+        """Whether there is a regular file that `open` opens; what the system refuses to look at is none."""
+        return stat.S_ISREG(self._mode(path))
+
+    def _mode(self, path: str | Path) -> int:
+        try:
+            descriptor = self.open(path)
+        except (OutsideRoots, OSError):
+            return 0
+        try:
+            return os.fstat(descriptor).st_mode
+        finally:
+            os.close(descriptor)
+
+    def _find(self, path: str | Path) -> tuple[Path, Path]:
+        if "\0" in str(path):
+            raise OutsideRoots("a path cannot hold a null character")
+        given = Path(path)
+        if not given.is_absolute():
+            raise OutsideRoots(f"{given} is not an absolute path")
+        # Unlike `Path.resolve`, it takes a circle of links for a path to nothing.
+        resolved = Path(os.path.realpath(given))
+        for root in self.folders:
+            forbidden = (folder for folder in self.excluded if not root.is_relative_to(folder))
+            if resolved.is_relative_to(root) and not any(resolved.is_relative_to(folder) for folder in forbidden):
+                return root, resolved
+        raise OutsideRoots(
+            f"{given} is not under one of the folders of {self.setting}; ask the operator to add its folder"
+        )
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a folder is there; what the system refuses to look at, such as an endless name, is none."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+def data_roots(settings: Settings) -> Roots:
+    """Where data sets may be registered by path: never in the service's own folder, whatever the roots are."""
+    return Roots(settings.data_roots, excluded=(settings.home,), setting="FORERANK_DATA_ROOTS")
 
 
-def is_file(path: Path) -> bool:
-    """Whether a regular file is there; what the system refuses to look at is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+def model_roots(settings: Settings) -> Roots:
+    """Where models may be registered by path."""
+    return Roots(
+        (*settings.model_roots, settings.zoo_folder), excluded=(settings.home,), setting="FORERANK_MODEL_ROOTS"
+    )
+
+
+def upload_folder(settings: Settings, dataset_id: str) -> Path:
+    """Where the images of an upload are."""
+    return settings.datasets_folder / dataset_id
+
+
+def index_file(settings: Settings, dataset_id: str) -> Path:
+    """Where what an inspection found is."""
+    return settings.datasets_folder / f"{dataset_id}.json"

@@ -13,7 +13,7 @@ from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs
-from app.paths import OutsideRoots, is_file, is_folder, under_roots
+from app.paths import OutsideRoots, model_roots
 from app.schemas.models import ModelCreate
 from app.schemas.zoos import ModelFilter
 from app.settings import Settings
@@ -130,10 +130,11 @@ def _spec(session: Session, settings: Settings, body: ModelCreate) -> ModelSpec:
 
 
 def _local(settings: Settings, pointer: str, path: str, *, folder: bool) -> str:
+    roots = model_roots(settings)
     try:
-        resolved = under_roots(path, (*settings.model_roots, settings.zoo_folder), setting="FORERANK_MODEL_ROOTS")
+        resolved = roots.resolve(path)
     except OutsideRoots as error:
         raise Invalid.at(pointer, str(error)) from error
-    if not (is_folder(resolved) if folder else is_file(resolved)):
+    if not (roots.has_folder(resolved) if folder else roots.has_file(resolved)):
         raise Invalid.at(pointer, f"{resolved} is not a {'folder' if folder else 'file'}")
     return str(resolved)

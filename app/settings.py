@@ -76,7 +76,16 @@ class Settings(BaseSettings):
     disk_reserve_gigabytes: float = Field(1, ge=0, description="Free disk for which evidence and decoded images go.")
     unreadable_share_limit: float = Field(0.05, ge=0, le=1, description="Beyond this a data set fails inspection.")
     image_pixel_limit: int = Field(100_000_000, gt=0, description="Pixels of one decoded image.")
+    image_processor_seconds: float = Field(10, gt=0, description="Of the processor, to read one image at inspection.")
+    image_time_limit_seconds: float = Field(60, gt=0, description="To read one image at inspection, waiting included.")
+    image_memory_megabytes: float = Field(2000, gt=0, description="Reading one image at inspection. Linux only.")
     image_count_limit: int = Field(5_000_000, gt=0, description="Images of one data set.")
+    dataset_entry_limit: int = Field(20_000_000, gt=0, description="Files, folders and rows that one inspection meets.")
+    dataset_depth_limit: int = Field(32, gt=0, description="Folders in folders of one data set.")
+    inspection_time_limit_seconds: float = Field(21_600, gt=0, description="All images of one data set.")
+    inspections_per_owner: int = Field(
+        2, ge=1, le=16, description="Data sets of one key that a worker inspects at once."
+    )
 
     heartbeat_seconds: float = Field(5, gt=0, description="How often a worker says that it lives.")
     heartbeat_limit_seconds: float = Field(30, gt=0, description="A worker silent for longer is taken over.")
@@ -108,6 +117,15 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _home_is_no_data_root(self) -> Self:
+        for root in self.data_roots:
+            if root.is_relative_to(self.home):
+                raise ValueError(
+                    f"{root} of FORERANK_DATA_ROOTS lies in FORERANK_HOME, where other people's uploads are"
+                )
+        return self
 
     @model_validator(mode="after")
     def _beats_before_limit(self) -> Self:

@@ -17,6 +17,7 @@ from app.settings import Settings
 from workers import engine, runtime
 from workers.device.extractor import Extractor
 from workers.errors import Problem, Stopping
+from workers.images.reading import ImageReaders
 from workers.inspection import workflow as inspections
 from workers.inspection.description import describe_old_models
 from workers.liveness import Liveness, executor_name
@@ -29,6 +30,8 @@ log = structlog.stdlib.get_logger(__name__)
 WORKFLOWS = (inspections, rankings, deliveries)
 # A parent only waits, so many may; what computes is bounded by the device and the cores.
 RANKINGS_AT_ONCE = 32
+# All of them share the readers of images.
+INSPECTIONS_AT_ONCE = 16
 DELIVERIES_AT_ONCE = 8
 EXECUTOR_THREADS = 128
 
@@ -53,15 +56,17 @@ def register_queues(settings: Settings) -> None:
     """Tell the engine how many of each kind of work one worker does at once."""
     at_once = {
         jobs.Queue.RANKINGS: RANKINGS_AT_ONCE,
-        jobs.Queue.INSPECTIONS: 1,
+        jobs.Queue.INSPECTIONS: INSPECTIONS_AT_ONCE,
         jobs.Queue.DEVICE: 1,
         jobs.Queue.SCORING: scorer_count(settings),
         jobs.Queue.DELIVERIES: DELIVERIES_AT_ONCE,
     }
+    of_one_owner = {jobs.Queue.INSPECTIONS: settings.inspections_per_owner}
     for queue, number in at_once.items():
         DBOS.register_queue(
             queue.value,
             worker_concurrency=number,
+            partition_worker_concurrency=of_one_owner.get(queue),
             polling_interval_sec=settings.polling_seconds,
             on_conflict="always_update",
         )
@@ -96,6 +101,7 @@ def run(settings: Settings) -> None:
         features=FeatureStore.of(settings),
         extractor=Extractor(settings),
         scorers=scorer_pool(settings),
+        readers=ImageReaders(settings),
     )
     runtime.start(parts)
     liveness = Liveness(settings, database, executor, settings.device)
@@ -125,6 +131,7 @@ def _close(parts: runtime.Runtime, liveness: Liveness) -> None:
     liveness.stop()
     parts.extractor.close()
     parts.scorers.close()
+    parts.readers.close()
     parts.database.close()
     log.info("worker stopped")
     sys.stdout.flush()

@@ -14,6 +14,7 @@ from app.processes.pool import ProcessPool
 from app.settings import Settings
 from workers import engine
 from workers.device.extractor import Extractor
+from workers.images.reading import ImageReaders
 from workers.store.features import FeatureStore
 
 Result = TypeVar("Result")
@@ -32,6 +33,7 @@ class Runtime:
     features: FeatureStore
     extractor: Extractor
     scorers: ProcessPool
+    readers: ImageReaders
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -63,6 +65,7 @@ class Runtime:
         """End the processes and give the connections back."""
         self.extractor.close()
         self.scorers.close()
+        self.readers.close()
         self.database.close()
 
 

@@ -8,7 +8,7 @@ class ExtractionCommand(Contract):
     """Run a model once over a sample.
 
     Attributes:
-        index_path: of the inspected data set.
+        dataset_id: whose index says what the images are.
         sample_indices: (N,) positions in it, the order of the rows.
         keys: layer -> key in the feature store; ``"head"`` or a module's name.
         transforms_of_job: input configurations that the job still needs, filled by the same decode.
@@ -17,7 +17,7 @@ class ExtractionCommand(Contract):
 
     spec: ModelSpec
     card: ModelCard
-    index_path: str
+    dataset_id: str
     sample_indices: tuple[int, ...]
     keys: dict[str, str]
     transforms_of_job: tuple[InputConfiguration, ...] = ()

@@ -44,7 +44,6 @@ ARCHIVE_STARTS = (
     b"\x28\xb5\x2f\xfd",
 )
 TAR_MAGIC = slice(257, 262)
-IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,6 @@ class Limits:
 
     entries: int
     expanded_bytes: int
-    image_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +105,12 @@ def unpack(archive: Path, destination: Path, *, limits: Limits) -> None:
     Raises:
         Invalid: it is no such archive, is damaged, or holds what no set of images needs: links, devices, absolute
             names, names with ``..``, the same name twice, archives.
-        TooLarge: more entries, bytes or pixels than the limits.
+        TooLarge: more entries or bytes than the limits.
     """
     allowed = min(limits.expanded_bytes, SUSPECT_FROM + SUSPECT_RATIO * archive.stat().st_size)
     try:
         with archive.open("rb") as file, _entries(file, allowed, limits.entries) as entries:
-            _write(entries, destination, allowed, limits)
+            _write(entries, destination, allowed)
     except ForerankError:
         raise
     except (
@@ -190,7 +188,7 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
-def _write(entries: Iterator[_Entry], destination: Path, allowed: int, limits: Limits) -> None:
+def _write(entries: Iterator[_Entry], destination: Path, allowed: int) -> None:
     left = allowed
     files: set[str] = set()
     folders: set[str] = {"."}
@@ -224,7 +222,6 @@ def _write(entries: Iterator[_Entry], destination: Path, allowed: int, limits: L
                     raise TooLarge(f"the archive expands to more than {allowed / MEGABYTE:.0f} MB")
                 sink.write(piece)
                 piece = source.read(CHUNK)
-        _check_pixels(target, entry.name, limits.image_pixels)
 
 
 def _nested(entry: _Entry) -> Invalid:
@@ -256,17 +253,3 @@ def safe_path(name: str) -> PurePosixPath | None:
 
 def _shown(name: str) -> str:
     return ascii(name[:200])
-
-
-def _check_pixels(path: Path, name: str, limit: int) -> None:
-    from PIL import Image
-
-    # The limit is checked here; Pillow's own would only warn below twice its number.
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-    except Exception:
-        return
-    if width * height > limit:
-        raise TooLarge(f"{_shown(name)} has {width} x {height} pixels, over the limit of {limit}")

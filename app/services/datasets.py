@@ -13,7 +13,7 @@ from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
 from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.jobs import Jobs
-from app.paths import OutsideRoots, is_file, is_folder, under_roots
+from app.paths import OutsideRoots, data_roots, index_file, upload_folder
 from app.schemas.datasets import DatasetCreate
 from app.settings import Settings
 
@@ -52,7 +52,7 @@ def add(
     if identifier is not None:
         row.id = identifier
     datasets.add(row)
-    jobs.inspect_dataset(session, row.id)
+    jobs.inspect_dataset(session, row.id, owner=row.owner)
     return row
 
 
@@ -65,18 +65,19 @@ def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
         if body.manifest is not None or body.split is not None:
             raise Invalid.at("/manifest", "a built-in data set has no manifest and no split")
         return BuiltinSpec(name=name)
+    roots = data_roots(settings)
     try:
-        path = under_roots(body.location, settings.data_roots, setting="FORERANK_DATA_ROOTS")
+        path = roots.resolve(body.location)
     except OutsideRoots as error:
         raise Invalid.at("/location", str(error)) from error
-    if not is_folder(path):
+    if not roots.has_folder(path):
         raise Invalid.at("/location", f"{path} is not a folder; give a folder with one sub-folder of images a class")
     if body.manifest is None:
         if body.split is not None:
             raise Invalid.at("/split", "a split needs a `manifest` that names it")
         return FolderSpec(path=str(path))
     manifest = Path(body.manifest)
-    if manifest.is_absolute() or ".." in manifest.parts or not is_file(path / manifest):
+    if manifest.is_absolute() or ".." in manifest.parts or not roots.has_file(path / manifest):
         raise Invalid.at("/manifest", f"there is no file {body.manifest} in {path}")
     return ManifestSpec(path=str(path), manifest=body.manifest, split=body.split)
 
@@ -112,12 +113,11 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
             f"{row.name!r} is the target of finished rankings; delete those first, so that they keep their meaning"
         )
     datasets.delete(row)
-    folder = settings.datasets_folder
 
     def remove(_: Session) -> None:
-        (folder / f"{row.id}.json").unlink(missing_ok=True)
+        index_file(settings, row.id).unlink(missing_ok=True)
         if not isinstance(row.spec, BuiltinSpec) and row.spec.uploaded:
-            shutil.rmtree(folder / row.id, ignore_errors=True)
+            shutil.rmtree(upload_folder(settings, row.id), ignore_errors=True)
 
     # Not before: a transaction that fails must find the images where they were.
     event.listen(session, "after_commit", remove, once=True)

@@ -22,6 +22,7 @@ from app.db.session import Database
 from app.db.tables import Dataset, new_id
 from app.errors import Invalid
 from app.jobs import Jobs
+from app.paths import upload_folder
 from app.schemas.datasets import DatasetUpload
 from app.services import datasets
 from app.services.archives import MEGABYTE, Limits, safe_path, unpack
@@ -53,7 +54,7 @@ def incoming(settings: Settings) -> Iterator[Incoming]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield upload
     except BaseException:
-        shutil.rmtree(settings.datasets_folder / upload.id, ignore_errors=True)
+        shutil.rmtree(upload_folder(settings, upload.id), ignore_errors=True)
         raise
     finally:
         shutil.rmtree(upload.folder, ignore_errors=True)
@@ -75,7 +76,7 @@ def sweep(settings: Settings, database: Database) -> None:
             with database.reading() as session:
                 registered = Datasets(session).get(left.name) is not None
             if not registered:
-                shutil.rmtree(settings.datasets_folder / left.name, ignore_errors=True)
+                shutil.rmtree(upload_folder(settings, left.name), ignore_errors=True)
             shutil.rmtree(left, ignore_errors=True)
         except BlockingIOError:
             # Another process is receiving it.
@@ -109,7 +110,6 @@ def register(
     limits = Limits(
         entries=settings.upload_entry_limit,
         expanded_bytes=int(settings.upload_expanded_limit_megabytes * MEGABYTE),
-        image_pixels=settings.image_pixel_limit,
     )
     try:
         unpack(archive, unpacked, limits=limits)
@@ -120,7 +120,7 @@ def register(
     manifest_name = _place_manifest(root, body, manifest)
     if manifest_name is None:
         _check_class_folders(root)
-    final = settings.datasets_folder / upload.id
+    final = upload_folder(settings, upload.id)
     spec: DatasetSpec = FolderSpec(path=str(final), uploaded=True)
     if manifest_name is not None:
         spec = ManifestSpec(path=str(final), manifest=manifest_name, split=body.split, uploaded=True)

@@ -10,10 +10,13 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from app.contracts.datasets import DatasetSpec
+from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.contracts.models import ModelSpec
 from app.settings import SLEEPING_THREADS, Settings
 from workers.device.extractor import Extractor
+from workers.images.index import DatasetIndex
+from workers.images.reading import ImageFile, read_image
+from workers.inspection.images import inspect_dataset
 
 # As in the extractor: waiting threads that spin make tests beside busy processes several times slower.
 for name, value in SLEEPING_THREADS.items():
@@ -35,6 +38,26 @@ def settings(tmp_path: Path) -> Settings:
         threads=2,
         device="cpu",
     )
+
+
+class ReadersHere:
+    """Reads images in this process: what is tested with it does not depend on where they are read."""
+
+    count = 2
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def read(self, spec: FolderSpec | ManifestSpec, path: str) -> ImageFile:
+        return read_image(spec, path, self._settings)
+
+
+def inspect(spec: dict[str, Any], settings: Settings, **more: Any) -> DatasetIndex:
+    return inspect_dataset(DATASET.validate_python(spec), settings=settings, readers=ReadersHere(settings), **more)
+
+
+def inspect_folder(root: Path, settings: Settings, **more: Any) -> DatasetIndex:
+    return inspect({"kind": "folder", "path": str(root)}, settings, **more)
 
 
 def picture(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:

@@ -4,14 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.contracts.datasets import FolderSpec
 from app.contracts.models import InputConfiguration
 from app.settings import Settings
+from tests.workers.conftest import inspect_folder
 from workers.errors import DatasetChanged, Stopped, StorageFull
 from workers.images import transforms
 from workers.images.cache import ImageCache
 from workers.images.index import DatasetIndex
-from workers.inspection.images import inspect_dataset
 
 SAMPLE = [0, 3, 5, 11]
 
@@ -29,7 +28,7 @@ def configuration(side: int) -> InputConfiguration:
 
 @pytest.fixture
 def index(image_folder: Path, settings: Settings) -> DatasetIndex:
-    return inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings)
+    return inspect_folder(image_folder, settings)
 
 
 def test_rows_are_the_sample_in_order(index: DatasetIndex, settings: Settings) -> None:

@@ -13,16 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from timm.data import create_transform, resolve_model_data_config
 
-from app.contracts.datasets import FolderSpec
 from app.contracts.extraction import ExtractionCommand
 from app.contracts.models import InputConfiguration
 from app.settings import Settings
-from tests.workers.conftest import MODEL
+from tests.workers.conftest import MODEL, inspect_folder
 from workers.device import extraction
 from workers.device.loading import inspect_model
 from workers.errors import DatasetChanged, ExtractionFailed, ModelRefused
 from workers.images.index import DatasetIndex
-from workers.inspection.images import inspect_dataset
 from workers.store.features import HEAD, FeatureStore, evidence_keys
 
 Specify = Callable[..., dict[str, Any]]
@@ -36,7 +34,7 @@ def ignore(event: dict[str, Any]) -> None:
 
 @pytest.fixture
 def index(image_folder: Path, settings: Settings) -> DatasetIndex:
-    index = inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings)
+    index = inspect_folder(image_folder, settings)
     index.save(settings.datasets_folder / "animals.json")
     return index
 
@@ -56,7 +54,7 @@ def payload(index: DatasetIndex, settings: Settings) -> Callable[..., Extraction
         return ExtractionCommand(
             spec=model,
             card=card,
-            index_path=str(settings.datasets_folder / "animals.json"),
+            dataset_id="animals",
             sample_indices=tuple(SAMPLE),
             keys=evidence_keys(card, dataset_fingerprint=index.fingerprint, sample_indices=SAMPLE, layers=layers),
             transforms_of_job=(card.input, *also),

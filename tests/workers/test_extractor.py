@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.contracts.datasets import FolderSpec
 from app.contracts.extraction import ExtractionCommand
 from app.settings import Settings
-from tests.workers.conftest import MODEL
+from tests.workers.conftest import MODEL, inspect_folder
 from workers.device.extractor import Extractor
 from workers.errors import Problem, ProcessDied, Stopped
-from workers.inspection.images import inspect_dataset
+from workers.images.index import IndexStore
 from workers.store.features import FeatureStore, evidence_keys
 
 
@@ -25,16 +24,15 @@ def payload(
     image_folder: Path,
     model_spec: Callable[..., dict[str, Any]],
 ) -> ExtractionCommand:
-    index = inspect_dataset(FolderSpec(path=str(image_folder)), settings=settings)
-    path = settings.datasets_folder / "animals.json"
-    index.save(path)
+    index = inspect_folder(image_folder, settings)
+    IndexStore(settings).write("animals", index)
     spec = MODEL.validate_python(model_spec())
     card = extractor.inspect_model(spec)
     sample = tuple(range(len(index)))
     return ExtractionCommand(
         spec=spec,
         card=card,
-        index_path=str(path),
+        dataset_id="animals",
         sample_indices=sample,
         keys=evidence_keys(card, dataset_fingerprint=index.fingerprint, sample_indices=sample),
         transforms_of_job=(card.input,),

@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from workers.device.loading import LoadedModel, load_model
 from workers.device.memory import is_out_of_memory
 from workers.errors import ExtractionFailed, ModelRefused
 from workers.images.cache import ImageCache
-from workers.images.index import DatasetIndex
+from workers.images.index import DatasetIndex, IndexStore
 from workers.store.features import HEAD, FeatureStore
 
 # Images of 224 x 224 in the first attempt; halved until it fits. Larger inputs start lower. On CPUs larger batches
@@ -56,7 +55,7 @@ def extract(command: ExtractionCommand, settings: Settings, progress: Progress) 
         wanted = {layer: key for layer, key in keys.items() if key not in present}
         if not wanted:
             return report
-        index = DatasetIndex.load(Path(command.index_path))
+        index = IndexStore(settings).open(command.dataset_id)
 
         progress({"stage": "load", "done": 0, "total": 1})
         with _timed(seconds, "load"):

@@ -24,6 +24,7 @@ from app.contracts.models import (
     TimmSpec,
     WeightsFileSpec,
 )
+from app.paths import OutsideRoots, Roots, model_roots
 from app.settings import Settings
 from workers.device.building import bounded, build, check_numbers
 from workers.device.forward import forward
@@ -38,7 +39,6 @@ from workers.device.weights import (
     weights_digest,
 )
 from workers.errors import ModelRefused, ModelUnavailable, Problem
-from workers.paths import lies_under
 
 # Of weights in the older format, which has no header.
 UNKNOWN_TENSORS = 10_000
@@ -140,10 +140,13 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _local(path: str, settings: Settings) -> Path:
-    roots = (*settings.model_roots, settings.zoo_folder)
-    if not Path(path).is_absolute() or not lies_under(Path(path), roots):
+    try:
+        resolved = model_roots(settings).resolve(path)
+    except OutsideRoots:
+        resolved = None
+    if resolved is None or not resolved.exists():
         raise ModelRefused(f"{path} does not exist under FORERANK_MODEL_ROOTS: add its root, or move it there")
-    return Path(path).resolve()
+    return resolved
 
 
 def _check_local_folder(folder: Path) -> dict[str, Tensor]:
@@ -154,8 +157,10 @@ def _check_local_folder(folder: Path) -> dict[str, Tensor]:
         )
     header: dict[str, Tensor] = {}
     for path in folder.iterdir():
-        if not lies_under(path, (folder,)):
-            raise ModelRefused(f"{path.name} is a link that leads outside of {folder}")
+        try:
+            Roots((folder,)).resolve(path)
+        except OutsideRoots:
+            raise ModelRefused(f"{path.name} is a link that leads outside of {folder}") from None
         if path.suffix == ".safetensors":
             header |= read_header(path)
     arguments = json.loads((folder / "config.json").read_text()).get("model_args", {})

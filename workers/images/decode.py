@@ -1,11 +1,7 @@
 """One file to one RGB image, whatever the file claims to be."""
 
 import io
-import os
 import re
-import stat
-from io import BufferedReader
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -20,15 +16,6 @@ Image.MAX_IMAGE_PIXELS = None
 
 class UnreadableImage(ValueError):
     """The file is not an image that can be used. The message is the reason, without the file's name."""
-
-
-def open_regular_file(path: Path) -> BufferedReader:
-    """Open for reading; refuse pipes, devices and folders, which could block or never end."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableImage("not a regular file")
-    return os.fdopen(descriptor, "rb")
 
 
 def decode(file: BinaryIO, *, pixel_limit: int, draft_size: tuple[int, int] | None = None) -> Image.Image:
@@ -58,6 +45,8 @@ def decode(file: BinaryIO, *, pixel_limit: int, draft_size: tuple[int, int] | No
         return _upright(_rgb(image))
     except UnreadableImage:
         raise
+    except MemoryError:
+        raise UnreadableImage("needs more memory than an image may have (FORERANK_IMAGE_MEMORY_MEGABYTES)") from None
     except UnidentifiedImageError:
         raise UnreadableImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # decoders raise all kinds of errors on hostile bytes
@@ -79,8 +68,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         return scaled.convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadableImage(f"32-bit grey values (mode {image.mode}) have no agreed range: convert to 8 or 16 bits")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image

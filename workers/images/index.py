@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from app.contracts.datasets import BuiltinSpec, DatasetSpec
+from app.paths import index_file
 from app.settings import Settings
 from workers.errors import DatasetChanged
 from workers.images import digits
-from workers.images.decode import UnreadableImage, decode, open_regular_file
+from workers.images.candidates import open_image
+from workers.images.decode import UnreadableImage, decode
 
 FORMAT_VERSION = 1
 SPEC: TypeAdapter[DatasetSpec] = TypeAdapter(DatasetSpec)
@@ -105,21 +108,42 @@ class DatasetIndex:
         if isinstance(self.spec, BuiltinSpec):
             return digits.draw(position)
         name = self.paths[position]
-        path = Path(self.spec.path) / name
         try:
-            with open_regular_file(path) as file:
+            with open_image(self.spec, name, settings) as file:
                 status = os.fstat(file.fileno())
                 if status.st_size != self.sizes[position] or status.st_mtime_ns != self.mtimes_ns[position]:
                     raise DatasetChanged(
                         f"{name} changed after the data set was inspected: register the data set again"
                     )
                 return decode(file, pixel_limit=settings.image_pixel_limit)
-        except OSError as error:
+        except (OSError, UnreadableImage) as error:
             raise DatasetChanged(
-                f"{name} cannot be read any more ({error.strerror}): register the data set again"
+                f"{name} could be read at inspection, but not now ({error}): register the data set again"
             ) from error
-        except UnreadableImage as error:
-            raise DatasetChanged(f"{name} could be decoded at inspection, but not now: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, modified: int) -> DatasetIndex:
+    return DatasetIndex.load(path)
+
+
+class IndexStore:
+    """Indexes of inspected data sets. The id of the data set is the only address that one process gives another."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def open(self, dataset_id: str) -> DatasetIndex:
+        """Raise `DatasetChanged` if there is none."""
+        path = index_file(self._settings, dataset_id)
+        try:
+            return _load(path, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            raise DatasetChanged("what its inspection found is gone: register the data set again") from None
+
+    def write(self, dataset_id: str, index: DatasetIndex) -> None:
+        """Store it whole or not at all."""
+        index.save(index_file(self._settings, dataset_id))
 
 
 def fingerprint(kind: str, items: Iterable[tuple[str, str, str]]) -> str:

@@ -2,27 +2,30 @@
 
 import hashlib
 import itertools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
-from app.processes.threads import thread_count
 from app.settings import Settings
-from workers.errors import DatasetRejected, Stopped
+from workers.errors import DatasetRejected
 from workers.images import digits
-from workers.images.decode import UnreadableImage, decode, open_regular_file
+from workers.images.candidates import (
+    Allowance,
+    Candidate,
+    dataset_folder,
+    folder_candidates,
+    manifest_candidates,
+)
+from workers.images.decode import UnreadableImage
 from workers.images.index import DatasetIndex, fingerprint
-from workers.images.readers import Candidate, dataset_folder, folder_candidates, manifest_candidates
+from workers.images.reading import ImageFile, ImageReaders
 
 NAMED_FILES = 10
 CHUNK = 256
-DRAFT_SIZE = (64, 64)
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -31,9 +34,7 @@ Progress = Callable[[dict[str, Any]], None]
 class _Item:
     path: str
     class_name: str
-    content_digest: str = ""
-    size: int = 0
-    mtime_ns: int = 0
+    file: ImageFile = field(default_factory=lambda: ImageFile("", 0, 0))
     problem: str = ""
 
 
@@ -41,6 +42,7 @@ def inspect_dataset(
     spec: DatasetSpec,
     *,
     settings: Settings,
+    readers: ImageReaders,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> DatasetIndex:
@@ -49,58 +51,51 @@ def inspect_dataset(
     Args:
         spec: where the images are.
         settings: roots and limits.
+        readers: open the images.
         progress: called with ``{"stage": "inspect", "done": n, "total": n}``.
         should_stop: asked now and then.
 
     Raises:
         DatasetRejected: no image, too many, too many of them unreadable, or outside the roots.
+        TimeLimitExceeded: the inspection as a whole took too long.
         Stopped: ``should_stop`` said so.
     """
     if isinstance(spec, BuiltinSpec):
         return _builtin(spec)
+    allowance = Allowance(settings, should_stop)
     folder = dataset_folder(spec, settings)
     if isinstance(spec, ManifestSpec):
-        found = manifest_candidates(folder, spec, settings)
+        found = manifest_candidates(folder, spec, settings, allowance)
     else:
-        found = folder_candidates(folder, settings)
+        found = folder_candidates(folder, spec, settings, allowance)
     candidates = list(itertools.islice(found, settings.image_count_limit + 1))
     if len(candidates) > settings.image_count_limit:
         raise DatasetRejected(
             f"more than {settings.image_count_limit} images: raise FORERANK_IMAGE_COUNT_LIMIT or split the data set"
         )
+    spec = spec.model_copy(update={"path": str(folder)})
     items: list[_Item] = []
-    for chunk in _read_all(folder, candidates, settings):
-        items += chunk
-        if should_stop is not None and should_stop():
-            raise Stopped("the inspection was stopped")
-        if progress is not None:
-            progress({"stage": "inspect", "done": len(items), "total": len(candidates)})
-    return _index(spec.model_copy(update={"path": str(folder)}), items, settings)
+    with ThreadPoolExecutor(readers.count) as pool:
 
+        def read(candidate: Candidate) -> _Item:
+            allowance.check()
+            return _read(spec, candidate, readers)
 
-def _read_all(folder: Path, candidates: list[Candidate], settings: Settings) -> Iterator[list[_Item]]:
-    with ThreadPoolExecutor(thread_count(settings)) as pool:
         for start in range(0, len(candidates), CHUNK):
-            yield list(
-                pool.map(lambda candidate: _read(folder, candidate, settings), candidates[start : start + CHUNK])
-            )
+            items += pool.map(read, candidates[start : start + CHUNK])
+            allowance.check()
+            if progress is not None:
+                progress({"stage": "inspect", "done": len(items), "total": len(candidates)})
+    return _index(spec, items, settings)
 
 
-def _read(folder: Path, candidate: Candidate, settings: Settings) -> _Item:
-    problem = candidate.problem
-    if not problem:
-        try:
-            with open_regular_file(folder / candidate.path) as file:
-                status = os.fstat(file.fileno())
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                file.seek(0)
-                decode(file, pixel_limit=settings.image_pixel_limit, draft_size=DRAFT_SIZE)
-            return _Item(candidate.path, candidate.class_name, digest, status.st_size, status.st_mtime_ns)
-        except UnreadableImage as error:
-            problem = str(error)
-        except OSError as error:
-            problem = error.strerror or type(error).__name__
-    return _Item(candidate.path, candidate.class_name, problem=problem)
+def _read(spec: FolderSpec | ManifestSpec, candidate: Candidate, readers: ImageReaders) -> _Item:
+    if candidate.problem:
+        return _Item(candidate.path, candidate.class_name, problem=candidate.problem)
+    try:
+        return _Item(candidate.path, candidate.class_name, readers.read(spec, candidate.path))
+    except UnreadableImage as error:
+        return _Item(candidate.path, candidate.class_name, problem=str(error))
 
 
 def _index(spec: FolderSpec | ManifestSpec, items: list[_Item], settings: Settings) -> DatasetIndex:
@@ -124,9 +119,11 @@ def _index(spec: FolderSpec | ManifestSpec, items: list[_Item], settings: Settin
         class_names=class_names,
         paths=tuple(item.path for item in readable),
         labels=np.array([codes[item.class_name] for item in readable], dtype=np.int64),
-        sizes=np.array([item.size for item in readable], dtype=np.int64),
-        mtimes_ns=np.array([item.mtime_ns for item in readable], dtype=np.int64),
-        fingerprint=fingerprint(spec.kind, ((item.path, item.class_name, item.content_digest) for item in readable)),
+        sizes=np.array([item.file.size for item in readable], dtype=np.int64),
+        mtimes_ns=np.array([item.file.mtime_ns for item in readable], dtype=np.int64),
+        fingerprint=fingerprint(
+            spec.kind, ((item.path, item.class_name, item.file.content_digest) for item in readable)
+        ),
         unreadable=tuple({"path": item.path, "reason": item.problem} for item in unreadable),
     )
 

@@ -15,9 +15,9 @@ from app.jobs import Workflow
 from app.settings import Settings
 from workers.durable import ATTEMPTS, step
 from workers.errors import Problem, Stopped
+from workers.images.index import IndexStore
 from workers.inspection.description import describe
 from workers.inspection.images import inspect_dataset as read_dataset
-from workers.ranking.planning import index_path
 from workers.runtime import current
 
 log = structlog.stdlib.get_logger(__name__)
@@ -64,10 +64,10 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> d
             row.progress = InspectionProgress(done=progress["done"], total=progress["total"])
 
     try:
-        index = read_dataset(spec, settings=settings, progress=tell)
+        index = read_dataset(spec, settings=settings, readers=current().readers, progress=tell)
     except Problem as problem:
         return {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
-    index.save(index_path(settings, dataset_id))
+    IndexStore(settings).write(dataset_id, index)
     return {
         "state": ResourceState.READY,
         "problem": None,

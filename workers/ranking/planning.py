@@ -3,8 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +14,13 @@ from app.contracts.scores import Cell
 from app.db.tables import Dataset, Model
 from app.settings import Settings
 from estimators.catalog import METRICS
-from workers.images.index import DatasetIndex
+from workers.images.index import DatasetIndex, IndexStore
 from workers.images.sampling import sample_indices
 from workers.store.features import HEAD, evidence_keys
 
 # What a reference or source sample contributes; the publication of OSBORN uses as many.
 SOURCE_SAMPLE = SampleChoice(max_samples=5000)
 STAGES = "stages"
-
-
-def index_path(settings: Settings, dataset_id: str) -> Path:
-    """Where the index of an inspected data set lies."""
-    return settings.datasets_folder / f"{dataset_id}.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,6 @@ class Sample:
 
     dataset_id: str
     index: DatasetIndex
-    index_path: Path
     indices: NDArray[np.int64]
 
     def describe(self, choice: SampleChoice) -> DrawnSample:
@@ -58,22 +50,16 @@ class Sample:
         )
 
 
-@lru_cache(maxsize=8)
-def _load(path: Path, modified: int) -> DatasetIndex:
-    return DatasetIndex.load(path)
-
-
 def draw(settings: Settings, dataset_id: str, choice: SampleChoice) -> Sample:
     """The stratified sample of an inspected data set."""
-    path = index_path(settings, dataset_id)
-    index = _load(path, path.stat().st_mtime_ns)
+    index = IndexStore(settings).open(dataset_id)
     indices = sample_indices(
         index.labels,
         max_samples=choice.max_samples,
         max_samples_per_class=choice.max_samples_per_class,
         seed=choice.seed,
     )
-    return Sample(dataset_id, index, path, indices)
+    return Sample(dataset_id, index, indices)
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
         command = ExtractionCommand(
             spec=model.spec,
             card=card,
-            index_path=str(need.sample.index_path),
+            dataset_id=need.sample.dataset_id,
             sample_indices=need.sample.indices.tolist(),
             keys=missing,
             transforms_of_job=tuple(transforms),

@@ -1,0 +1,113 @@
+"""Reading the images of strangers: in processes of their own, with limits of time and memory for each image."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from app.contracts.datasets import FolderSpec, ManifestSpec
+from app.processes.errors import Problem, ProcessDied, TimeLimitExceeded
+from app.processes.pool import ProcessPool
+from app.processes.role import Commands, Progress, Role
+from app.processes.threads import thread_count
+from app.settings import Settings
+from workers.images.candidates import open_image
+from workers.images.decode import UnreadableImage, decode
+
+DRAFT_SIZE = (64, 64)
+SPEC: TypeAdapter[FolderSpec | ManifestSpec] = TypeAdapter(FolderSpec | ManifestSpec)
+READER = Role(
+    name="reader of images",
+    module="workers.images.reading",
+    time_setting="image_time_limit_seconds",
+    processor_setting="image_processor_seconds",
+    memory_setting="image_memory_megabytes",
+    threads=1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file that could be decoded: SHA-256 of its content, bytes, and modification time in nanoseconds."""
+
+    content_digest: str
+    size: int
+    mtime_ns: int
+
+
+def read_image(spec: FolderSpec | ManifestSpec, path: str, settings: Settings) -> ImageFile:
+    """Hash and decode one file of a data set, in this process.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    try:
+        with open_image(spec, path, settings) as file:
+            status = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            decode(file, pixel_limit=settings.image_pixel_limit, draft_size=DRAFT_SIZE)
+    except OSError as error:
+        raise UnreadableImage(error.strerror or type(error).__name__) from error
+    return ImageFile(digest, status.st_size, status.st_mtime_ns)
+
+
+class _Unreadable(Problem):
+    code = "unreadable-image"
+
+
+def commands(settings: Settings) -> Commands:
+    """Of the reader's process: ``read`` an image of a data set."""
+
+    def read(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        try:
+            return asdict(read_image(SPEC.validate_python(payload["spec"]), payload["path"], settings))
+        except UnreadableImage as error:
+            raise _Unreadable(str(error)) from error
+
+    return {"read": read}
+
+
+class ImageReaders:
+    """The readers of one worker, shared by all of its inspections."""
+
+    def __init__(self, settings: Settings) -> None:
+        # One image may hold a reader for as long as the limit says; another goes on meanwhile.
+        self.count = max(2, thread_count(settings))
+        self._pool = ProcessPool(settings, READER, self.count)
+
+    def read(self, spec: FolderSpec | ManifestSpec, path: str) -> ImageFile:
+        """As `read_image`, in a reader.
+
+        Raises:
+            UnreadableImage: with the reason; also if the image takes more time or memory than it may.
+            Stopping: `close` was called.
+        """
+        payload = {"spec": spec.plain(), "path": path}
+        try:
+            try:
+                return ImageFile(**self._pool.call("read", payload))
+            except ProcessDied:
+                # It may have been ended for the memory of others.
+                return ImageFile(**self._pool.call("read", payload))
+        except TimeLimitExceeded as problem:
+            raise UnreadableImage(f"takes too long to read: {problem.detail}") from problem
+        except ProcessDied as death:
+            raise UnreadableImage(f"ends the process that reads it: {death.detail}") from death
+        except Problem as problem:
+            if problem.code in (_Unreadable.code, "internal-error"):
+                raise UnreadableImage(problem.detail) from problem
+            raise
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.close()
+
+    def __enter__(self) -> "ImageReaders":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
