@@ -115,3 +115,9 @@ class Unavailable(ForerankError):
     """Something that the service needs does not answer."""
 
     code = "unavailable"
+
+
+class StorageFull(ForerankError):
+    """The disk has no room for what was sent."""
+
+    code = "storage-full"

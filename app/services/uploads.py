@@ -5,6 +5,7 @@ moved to its place when it is whole. The lock goes with the process, so the next
 """
 
 import csv
+import errno
 import fcntl
 import os
 import shutil
@@ -20,7 +21,7 @@ from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.session import Database
 from app.db.tables import Dataset, new_id
-from app.errors import Invalid
+from app.errors import Invalid, StorageFull
 from app.jobs import Jobs
 from app.paths import upload_folder
 from app.schemas.datasets import DatasetUpload
@@ -29,6 +30,7 @@ from app.services.archives import MEGABYTE, Limits, safe_path, unpack
 from app.settings import Settings
 
 INCOMING = ".incoming"
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 MANIFEST = "labels.csv"
 
 
@@ -45,20 +47,27 @@ def incoming(settings: Settings) -> Iterator[Incoming]:
     """A place to receive an upload; leave it after the transaction that registers the upload.
 
     An exception removes the upload from its final place too.
+
+    Raises:
+        StorageFull: the disk has no room for it.
     """
     identifier = new_id("ds")
     upload = Incoming(identifier, settings.datasets_folder / INCOMING / identifier)
-    upload.folder.mkdir(parents=True)
-    descriptor = os.open(upload.folder, os.O_RDONLY)
+    descriptor: int | None = None
     try:
+        upload.folder.mkdir(parents=True)
+        descriptor = os.open(upload.folder, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield upload
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(upload_folder(settings, upload.id), ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+            raise StorageFull("the server's disk is full; ask the operator to free some of it") from error
         raise
     finally:
         shutil.rmtree(upload.folder, ignore_errors=True)
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def sweep(settings: Settings, database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import socket
 import struct
 import tarfile
@@ -380,3 +381,16 @@ def _within_seconds(holds: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize("size", [5_000_000, 3_000_000], ids=["as it arrives", "as it is unpacked"])
+def test_a_full_disk_is_said_and_leaves_nothing(
+    database_url: str, settings: Settings, small_disk: Path, size: int
+) -> None:
+    settings = settings.model_copy(update={"home": small_disk})
+    noise = random.Random(0).randbytes(size)
+    with local_client(settings) as client:
+        document = problem(send(client, zipped(GOOD | {"cats/3.png": noise})), 507)
+        assert "disk is full" in document["detail"]
+        assert left_on_disk(settings) == []
+        assert send(client, zipped(GOOD)).status_code == 202
