@@ -125,7 +125,7 @@ def test_manifest_beside_the_archive(app_client: TestClient, settings: Settings,
     with database.reading() as session:
         row = session.get(Dataset, response.json()["id"])
     assert row is not None
-    assert row.spec == {
+    assert row.spec.plain() == {
         "kind": "manifest",
         "path": str(folder),
         "manifest": "labels.csv",
