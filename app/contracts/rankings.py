@@ -30,6 +30,11 @@ class RankingRequest(Contract):
     ensembles: tuple[EnsembleChoice, ...]
     given_ensembles: tuple[tuple[str, ...], ...]
 
+    @property
+    def wants_ensembles(self) -> bool:
+        """Whether evidence of all models is needed until the end."""
+        return bool(self.ensembles or self.given_ensembles)
+
 
 class DrawnSample(SampleChoice):
     """The sample that was drawn, with its choice."""
@@ -64,3 +69,8 @@ class EvidenceKeys(Contract):
     target: dict[str, str]
     reference: dict[str, str] = Field(default_factory=dict)
     source: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every key."""
+        return (*self.target.values(), *self.reference.values(), *self.source.values())

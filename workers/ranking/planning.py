@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Container, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from app.contracts.base import JsonObject
 from app.contracts.question import IntervalChoice, SampleChoice
-from app.contracts.rankings import DrawnSample, RankingRequest
-from app.contracts.scores import Cell
+from app.contracts.rankings import Counters, DrawnSample, EvidenceKeys, RankingRequest
+from app.contracts.scores import Cell, ScoreKey
 from app.db.tables import Dataset, Model
 from app.settings import Settings
 from estimators.catalog import METRICS
@@ -80,7 +81,6 @@ class Planner:
         self.target = draw(settings, target.id, request.sample)
         names = [metric.name for metric in request.metrics]
         self._wants_reference = any("reference_features" in METRICS[name].optional_evidence for name in names)
-        self.wants_ensembles = bool(request.ensembles or request.given_ensembles)
         self._samples: dict[str, Sample] = {}
 
     def layers(self, model: Model) -> list[str]:
@@ -96,9 +96,13 @@ class Planner:
         reference = self._request.reference or own
         if self._wants_reference and reference:
             needs.append(self._need("reference", model, self._source(reference), [HEAD]))
-        if self.wants_ensembles and own:
+        if self._request.wants_ensembles and own:
             needs.append(self._need("source", model, self._source(own), [HEAD]))
         return needs
+
+    def evidence(self, model: Model) -> EvidenceKeys:
+        """The keys of `needs`."""
+        return EvidenceKeys(**{need.role: need.keys for need in self.needs(model)})
 
     def _source(self, dataset_id: str) -> Sample:
         if dataset_id not in self._samples:
@@ -113,32 +117,70 @@ class Planner:
         )
         return Need(role, sample, keys)
 
-    def cells(self, needs: list[Need]) -> list[Cell]:
-        """Every score of the model: layer, metric, parameters and the keys of what it is computed from."""
-        target = needs[0]
-        reference = next((need.keys[HEAD] for need in needs if need.role == "reference"), None)
-        cells = []
-        for layer, key in target.keys.items():
-            for metric in self._request.metrics:
-                entry = METRICS[metric.name]
-                if layer != HEAD and "features" not in entry.required_evidence:
-                    continue
-                uses_reference = layer == HEAD and "reference_features" in entry.optional_evidence
-                reference_key, intervals = reference if uses_reference else None, self._request.intervals
-                cells.append(
-                    Cell(
-                        layer=layer,
-                        metric=metric.name,
-                        parameters=metric.parameters,
-                        evidence_key=key,
-                        reference_key=reference_key,
-                        intervals=intervals,
-                        parameters_key=parameters_key(
-                            metric.name, metric.parameters, reference_key, self._request.intervals
-                        ),
-                    )
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is left to do of a ranking.
+
+    Attributes:
+        extract: models that lack evidence.
+        score: models whose evidence is there and that lack scores.
+        finished: models that lack nothing.
+        found: model -> the cells whose scores are known.
+    """
+
+    extract: tuple[str, ...]
+    score: tuple[str, ...]
+    finished: tuple[str, ...]
+    found: Mapping[str, tuple[Cell, ...]]
+    counters: Counters
+
+
+def plan(
+    request: RankingRequest, models: Mapping[str, EvidenceKeys], present: Set[str], known: Container[ScoreKey]
+) -> Plan:
+    """Compare what the models need with what the feature store (``present``) and the scores (``known``) have."""
+    extract: list[str] = []
+    score: list[str] = []
+    finished: list[str] = []
+    found: dict[str, tuple[Cell, ...]] = {}
+    for model_id, evidence in models.items():
+        all_cells = cells(request, evidence)
+        found[model_id] = tuple(cell for cell in all_cells if cell.key in known)
+        missing = [cell for cell in all_cells if cell.key not in known]
+        needed = {key for cell in missing for key in (cell.evidence_key, cell.reference_key) if key}
+        if request.wants_ensembles:
+            needed |= set(evidence.all)
+        (extract if needed - present else score if missing else finished).append(model_id)
+    counters = Counters(
+        evidence_reused=sum(key in present for evidence in models.values() for key in evidence.all),
+        scores_reused=sum(map(len, found.values())),
+    )
+    return Plan(tuple(extract), tuple(score), tuple(finished), found, counters)
+
+
+def cells(request: RankingRequest, evidence: EvidenceKeys) -> list[Cell]:
+    """Every score of a model: layer, metric, parameters and the keys of what it is computed from."""
+    found = []
+    for layer, key in evidence.target.items():
+        for metric in request.metrics:
+            entry = METRICS[metric.name]
+            if layer != HEAD and "features" not in entry.required_evidence:
+                continue
+            uses_reference = layer == HEAD and "reference_features" in entry.optional_evidence
+            reference_key = evidence.reference.get(HEAD) if uses_reference else None
+            found.append(
+                Cell(
+                    layer=layer,
+                    metric=metric.name,
+                    parameters=metric.parameters,
+                    evidence_key=key,
+                    reference_key=reference_key,
+                    intervals=request.intervals,
+                    parameters_key=parameters_key(metric.name, metric.parameters, reference_key, request.intervals),
                 )
-        return cells
+            )
+    return found
 
 
 def parameters_key(

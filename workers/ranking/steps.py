@@ -1,7 +1,7 @@
 """The steps of a ranking: ids in, small JSON out, everything else through the database and the feature store."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,17 @@ from sqlalchemy.orm import Session
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import ProblemDocument, failure
-from app.contracts.rankings import Counters, EvidenceKeys
+from app.contracts.rankings import RankingRequest
 from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
-from workers.errors import Problem
+from workers.errors import EvidenceMissing, Problem
+from workers.ranking import planning
 from workers.ranking.conclusion import conclude as draw_conclusion
-from workers.ranking.planning import Need, Planner
+from workers.ranking.planning import Planner
 from workers.runtime import Runtime, current
 from workers.store.features import HEAD
 
@@ -64,29 +65,61 @@ def plan(ranking_id: str) -> dict[str, Any]:
         "priority": 1,
         "in_flight": runtime.settings.models_in_flight_per_ranking,
     }
-    with runtime.transaction() as session:
-        rankings = Rankings(session)
-        ranking = rankings.get(ranking_id)
-        if ranking is None or not rankings.move(ranking_id, RankingState.RUNNING):
+    with runtime.database.reading() as session:
+        ranking = Rankings(session).get(ranking_id)
+        if ranking is None or ranking.state.is_final:
             return work
         work["priority"] = ranking.priority
         datasets, models = _resources(session, ranking)
-        target = datasets.get(ranking.target_id)
-        problem = _unusable(target, datasets)
-        if target is None or problem is not None:
-            rankings.end_unfinished_runs(ranking_id, ModelRunState.FAILED, problem)
-            rankings.move(ranking_id, RankingState.FAILED, problem=problem)
-            return work
-        _drop_failed_sources(ranking, datasets)
-        planner = Planner(runtime.settings, ranking.request, target)
-        ranking.sample = planner.target.describe(ranking.request.sample)
         withdrawn = Models(session).withdrawn(ranking)
-        models = {key: row for key, row in models.items() if key not in withdrawn}
-        _plan_models(runtime, session, ranking, planner, models, work)
-    return work
+        runs = [run.model_id for run in Rankings(session).models(ranking_id) if run.state in UNFINISHED_RUNS]
+    target = datasets.get(ranking.target_id)
+    problem = _unusable(target)
+    if target is None or problem is not None:
+        with runtime.transaction() as session:
+            rankings = Rankings(session)
+            if rankings.move(ranking_id, RankingState.FAILED, problem=problem):
+                rankings.end_unfinished_runs(ranking_id, ModelRunState.FAILED, problem)
+        return work
+    request = _without_failed_sources(ranking.request, datasets)
+    planner = Planner(runtime.settings, request, target)
+    models = {model_id: model for model_id, model in models.items() if model_id not in withdrawn}
+    evidence = {
+        model_id: planner.evidence(models[model_id])
+        for model_id in runs
+        if model_id in models and models[model_id].state is ResourceState.READY
+    }
+    present = runtime.features.has_many(key for keys in evidence.values() for key in keys.all)
+    with runtime.database.reading() as session:
+        known = Scores(session).find_many(
+            cell.key for keys in evidence.values() for cell in planning.cells(request, keys)
+        )
+    made = planning.plan(request, evidence, present, known)
+    with runtime.transaction() as session:
+        rankings = Rankings(session)
+        if not rankings.move(ranking_id, RankingState.RUNNING):
+            return work
+        row = session.get_one(Ranking, ranking_id)
+        row.request, row.counters, row.sample = request, made.counters, planner.target.describe(request.sample)
+        for run in rankings.models(ranking_id):
+            if run.model_id in evidence:
+                run.evidence = evidence[run.model_id]
+                run.reused = run.model_id not in made.extract
+                link(session, ranking_id, run.model_id, made.found[run.model_id], known)
+                if run.model_id in made.finished:
+                    rankings.update_run(ranking_id, run.model_id, state=ModelRunState.SUCCEEDED, tell=False)
+            elif run.model_id in runs:
+                problem = _why_unusable(models.get(run.model_id))
+                rankings.update_run(ranking_id, run.model_id, state=ModelRunState.FAILED, problem=problem, tell=False)
+    return work | {"extract": list(made.extract), "score": list(made.score)}
 
 
-def _unusable(target: Dataset | None, datasets: Mapping[str, Dataset]) -> ProblemDocument | None:
+def _why_unusable(model: Model | None) -> ProblemDocument:
+    problem = model.problem if model is not None and model.state is ResourceState.FAILED else None
+    return problem or failure("model-problem", "the model was deleted, or is not shared anymore")
+
+
+def _unusable(target: Dataset | None) -> ProblemDocument | None:
     if target is None:
         return failure("image-problem", "the target was deleted")
     if target.state is ResourceState.FAILED:
@@ -96,14 +129,13 @@ def _unusable(target: Dataset | None, datasets: Mapping[str, Dataset]) -> Proble
     return None
 
 
-def _drop_failed_sources(ranking: Ranking, datasets: Mapping[str, Dataset]) -> None:
+def _without_failed_sources(request: RankingRequest, datasets: Mapping[str, Dataset]) -> RankingRequest:
     """A source or reference sample that cannot be read is as good as none: the result says which were used."""
-    request = ranking.request
 
     def usable(key: str | None) -> bool:
         return key is not None and key in datasets and datasets[key].state is ResourceState.READY
 
-    ranking.request = request.model_copy(
+    return request.model_copy(
         update={
             "sources": {name: key for name, key in request.sources.items() if usable(key)},
             "reference": request.reference if usable(request.reference) else None,
@@ -111,64 +143,11 @@ def _drop_failed_sources(ranking: Ranking, datasets: Mapping[str, Dataset]) -> N
     )
 
 
-def _plan_models(
-    runtime: Runtime,
-    session: Session,
-    ranking: Ranking,
-    planner: Planner,
-    models: Mapping[str, Model],
-    work: dict[str, Any],
-) -> None:
-    needs: dict[str, list[Need]] = {}
-    for run in Rankings(session).models(ranking.id):
-        model = models.get(run.model_id)
-        if run.state not in UNFINISHED_RUNS:
-            continue
-        if model is None or model.state is not ResourceState.READY:
-            problem = (model.problem if model else None) or failure(
-                "model-problem", "the model was deleted, or is not shared anymore"
-            )
-            Rankings(session).update_run(
-                ranking.id, run.model_id, state=ModelRunState.FAILED, problem=problem, tell=False
-            )
-            continue
-        needs[model.id] = planner.needs(model)
-        run.evidence = EvidenceKeys(**{need.role: need.keys for need in needs[model.id]})
-    present = runtime.features.has_many(key for items in needs.values() for need in items for key in need.keys.values())
-    cells = {model_id: planner.cells(items) for model_id, items in needs.items()}
-    known = Scores(session).find_many(cell.key for items in cells.values() for cell in items)
-    reused_scores = 0
-    for run in Rankings(session).models(ranking.id):
-        if run.model_id not in needs:
-            continue
-        found = [cell for cell in cells[run.model_id] if cell.key in known]
-        reused_scores += len(found)
-        link(session, ranking.id, run.model_id, found, known)
-        keys = {key for need in needs[run.model_id] for key in need.keys.values()}
-        missing = [cell for cell in cells[run.model_id] if cell.key not in known]
-        needed = {key for cell in missing for key in (cell.evidence_key, cell.reference_key) if key}
-        needed |= keys if planner.wants_ensembles else set()
-        if needed - present:
-            work["extract"].append(run.model_id)
-            continue
-        run.reused = True
-        if len(found) == len(cells[run.model_id]):
-            Rankings(session).update_run(ranking.id, run.model_id, state=ModelRunState.SUCCEEDED, tell=False)
-        else:
-            work["score"].append(run.model_id)
-    ranking.counters = Counters(
-        evidence_reused=sum(
-            need_key in present for items in needs.values() for n in items for need_key in n.keys.values()
-        ),
-        scores_reused=reused_scores,
-    )
-
-
 def link(
     session: Session,
     ranking_id: str,
     model_id: str,
-    cells: list[Cell],
+    cells: Iterable[Cell],
     known: Mapping[ScoreKey, str],
 ) -> None:
     """Write which scores answer these cells of the ranking's table."""
@@ -278,22 +257,20 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
             # An execution before this one came further than its record in the engine.
             run = rankings.run(ranking_id, model_id)
             return run is not None and run.state in (ModelRunState.SCORING, ModelRunState.SUCCEEDED)
-        ranking, model, planner = _load(runtime, session, ranking_id, model_id)
+        ranking, model, target = _load(session, ranking_id, model_id)
         transforms = _transforms(session, ranking)
-        needs = planner.needs(model)
-        card = model.card
-        if card is None:
-            raise ValueError(f"{model_id} was not inspected")
+    if model.card is None:
+        raise ValueError(f"{model_id} was not inspected")
+    needs = Planner(runtime.settings, ranking.request, target).needs(model)
+    present = runtime.features.has_many(key for need in needs for key in need.keys.values())
     follower = _Follower(runtime, ranking_id, model_id)
     for need in needs:
-        missing = {
-            layer: key for layer, key in need.keys.items() if key not in runtime.features.has_many(need.keys.values())
-        }
+        missing = {layer: key for layer, key in need.keys.items() if key not in present}
         if not missing:
             continue
         command = ExtractionCommand(
             spec=model.spec,
-            card=card,
+            card=model.card,
             dataset_id=need.sample.dataset_id,
             sample_indices=need.sample.indices.tolist(),
             keys=missing,
@@ -310,13 +287,13 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
     return True
 
 
-def _load(runtime: Runtime, session: Session, ranking_id: str, model_id: str) -> tuple[Ranking, Model, Planner]:
+def _load(session: Session, ranking_id: str, model_id: str) -> tuple[Ranking, Model, Dataset]:
     ranking = Rankings(session).get(ranking_id)
     model = Models(session).get(model_id)
     target = Datasets(session).get(ranking.target_id) if ranking else None
     if ranking is None or model is None or target is None:
         raise RuntimeError(f"{ranking_id} or something that it needs was deleted while it ran")
-    return ranking, model, Planner(runtime.settings, ranking.request, target)
+    return ranking, model, target
 
 
 def _transforms(session: Session, ranking: Ranking) -> list[InputConfiguration]:
@@ -365,19 +342,26 @@ def _end_extraction(ranking_id: str, model_id: str, session: Session) -> None:
     )
 
 
-def compute_scores(ranking_id: str, model_id: str) -> bool:
-    """Compute the scores of one model that nobody has computed yet. Metrics without a value say why, in their row."""
+def compute_scores(ranking_id: str, model_id: str) -> bool | None:
+    """Compute the scores of one model that nobody has computed yet. Metrics without a value say why, in their row.
+
+    Returns:
+        Whether the scores are there; None if evidence has to be extracted again first.
+    """
     runtime = current()
     _name_in_log(runtime, ranking_id, model=model_id)
     if is_over(runtime, ranking_id):
         return False
     with runtime.transaction() as session:
         rankings = Rankings(session)
-        if not rankings.update_run(ranking_id, model_id, state=ModelRunState.SCORING, stage="scoring"):
-            run = rankings.run(ranking_id, model_id)
+        is_open = rankings.update_run(ranking_id, model_id, state=ModelRunState.SCORING, stage="scoring")
+        ranking, run = rankings.get(ranking_id), rankings.run(ranking_id, model_id)
+        if not is_open:
             return run is not None and run.state is ModelRunState.SUCCEEDED
-        _, model, planner = _load(runtime, session, ranking_id, model_id)
-        cells = planner.cells(planner.needs(model))
+    if ranking is None or run is None or run.evidence is None:
+        raise RuntimeError(f"{model_id} of {ranking_id} was not planned, or was deleted while it ran")
+    cells = planning.cells(ranking.request, run.evidence)
+    with runtime.database.reading() as session:
         known = Scores(session).find_many(cell.key for cell in cells)
     follower = _Follower(runtime, ranking_id, model_id)
     missing = [cell for cell in cells if cell.key not in known]
@@ -389,6 +373,10 @@ def compute_scores(ranking_id: str, model_id: str) -> bool:
             )
         ]
     except Problem as problem:
+        if problem.code == EvidenceMissing.code:
+            log.warning("evidence was evicted before it was scored", detail=problem.detail)
+            runtime.write(lambda session: Rankings(session).extract_again(ranking_id, model_id))
+            return None
         fail_model(ranking_id, model_id, problem.detail, problem.code)
         return False
     runtime.write(partial(_record_scores, ranking_id, model_id, cells, missing, results))

@@ -9,11 +9,16 @@ from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
-from app.jobs import APPLICATION_VERSION, Queue, Workflow
+from app.jobs import APPLICATION_VERSION, PRIORITIES, Queue, Workflow
 from workers.durable import ATTEMPTS, step
 from workers.ranking import steps as ranking_steps
 
 RESULT_POLLING_SECONDS = 0.2
+EXTRACTIONS_AGAIN = 2
+EVICTED = (
+    "the evidence was evicted again and again before it was scored; raise FORERANK_FEATURE_QUOTA_GIGABYTES, or rank "
+    "fewer models at once"
+)
 CHILD_FAILED = "this model's job failed, or the worker died again and again while it ran; the worker's log says why"
 
 is_waiting = step("is_waiting", ranking_steps.is_waiting)
@@ -60,14 +65,27 @@ def extract(ranking_id: str, model_id: str) -> bool:
 
 @DBOS.workflow(name=Workflow.SCORE.value, max_recovery_attempts=ATTEMPTS)
 def score(ranking_id: str, model_id: str) -> bool:
-    """All scores of one model, from the feature store."""
-    return compute_scores(ranking_id, model_id)
+    """All scores of one model, from the feature store. Evidence that was evicted meanwhile is extracted again."""
+    for attempt in range(1, EXTRACTIONS_AGAIN + 1):
+        scored = compute_scores(ranking_id, model_id)
+        if scored is not None:
+            return scored
+        # The queue of the device never waits for this one, so waiting here cannot lock up.
+        handle = _start(extract, Queue.DEVICE, ranking_id, model_id, PRIORITIES["high"], again=attempt)
+        if not _result(ranking_id, model_id, handle):
+            return False
+    scored = compute_scores(ranking_id, model_id)
+    if scored is None:
+        fail_model(ranking_id, model_id, EVICTED, "evidence-missing")
+    return bool(scored)
 
 
-def _start(workflow: Any, queue: Queue, ranking_id: str, model_id: str, priority: int) -> WorkflowHandle[bool]:
+def _start(
+    workflow: Any, queue: Queue, ranking_id: str, model_id: str, priority: int, *, again: int = 0
+) -> WorkflowHandle[bool]:
     # A parent cut off while starting a child starts it again on replay: the same id makes that harmless.
     with (
-        SetWorkflowID(f"{ranking_id}-{model_id}-{workflow.__name__}"),
+        SetWorkflowID(f"{ranking_id}-{model_id}-{workflow.__name__}" + (f"-again-{again}" if again else "")),
         SetEnqueueOptions(priority=priority, app_version=APPLICATION_VERSION),
     ):
         handle: WorkflowHandle[bool] = DBOS.enqueue_workflow(queue.value, workflow, ranking_id, model_id)

@@ -159,6 +159,18 @@ class Rankings(OwnedRepository[Ranking]):
             )
         return changed is not None
 
+    def extract_again(self, ranking_id: str, model_id: str) -> None:
+        """Take a model back from scoring since its evidence is gone: the one move that does not go forward."""
+        self.session.execute(
+            update(RankingModel)
+            .where(
+                RankingModel.ranking_id == ranking_id,
+                RankingModel.model_id == model_id,
+                RankingModel.state == ModelRunState.SCORING,
+            )
+            .values(state=ModelRunState.EXTRACTING, stage="waiting")
+        )
+
     def run(self, ranking_id: str, model_id: str) -> RankingModel | None:
         """One model's row, as it is in the database."""
         return self.session.get(RankingModel, (ranking_id, model_id), populate_existing=True)

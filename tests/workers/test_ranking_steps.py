@@ -1,0 +1,208 @@
+"""The steps of a ranking with a real database and a real store; evidence is drawn instead of extracted."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.contracts.datasets import BuiltinSpec
+from app.contracts.extraction import ExtractionCommand, ExtractionResult
+from app.contracts.models import InputConfiguration, ModelCard, TimmSpec
+from app.contracts.question import MetricChoice, SampleChoice
+from app.contracts.rankings import RankingRequest
+from app.db.repositories.rankings import Rankings
+from app.db.session import Database
+from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
+from app.settings import Settings
+from tests.conftest import NewDatabase
+from workers import runtime
+from workers.inspection.images import inspect_dataset
+from workers.ranking import steps
+from workers.ranking.planning import index_path
+from workers.scoring.commands import commands
+from workers.store.features import FeatureStore
+
+CARD = ModelCard(
+    weights_digest="",
+    architecture="resnet18",
+    arguments={},
+    parameters=1,
+    input=InputConfiguration(
+        input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0, crop_mode="center", interpolation="bicubic"
+    ),
+    feature_dimension=4,
+    source_classes=3,
+)
+
+
+class Drawing:
+    """Leaves drawn evidence in the store where the device would leave what a model computes."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.commands: list[ExtractionCommand] = []
+
+    def extract(self, command: ExtractionCommand, **_: Any) -> ExtractionResult:
+        self.commands.append(command)
+        count = len(command.sample_indices)
+        generator = np.random.default_rng(int(command.card.weights_digest))
+        for key in command.keys.values():
+            self.store.write(
+                key,
+                features=generator.normal(size=(count, 4)).astype(np.float32),
+                labels=np.arange(count) % 3,
+                source_probabilities=generator.dirichlet(np.ones(3), size=count).astype(np.float32),
+                manifest={},
+            )
+        return ExtractionResult(n=count, keys=command.keys, seconds={"forward": 0.5}, device="cpu", threads=1)
+
+
+class InThisProcess:
+    """The scorers' commands without their process; what crosses is JSON all the same."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.commands = commands(settings)
+
+    def call(self, command: str, payload: Mapping[str, Any], **_: Any) -> Any:
+        return json.loads(json.dumps(self.commands[command](json.loads(json.dumps(payload)), lambda _: None)))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def work(request: pytest.FixtureRequest, settings: Settings) -> Iterator[runtime.Runtime]:
+    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
+    store = FeatureStore.of(settings)
+    parts: Any = runtime.Runtime(
+        settings=settings,
+        database=Database(make()),
+        features=store,
+        extractor=Drawing(store),  # type: ignore[arg-type]
+        scorers=InThisProcess(settings),  # type: ignore[arg-type]
+    )
+    runtime.start(parts)
+    yield parts
+    parts.database.close()
+
+
+@pytest.fixture
+def submit(work: runtime.Runtime, settings: Settings) -> Callable[..., str]:
+    """Stores a ranking of three classes of digits and two models, as the API would."""
+    index = inspect_dataset(BuiltinSpec(name="digits"), settings=settings)
+
+    def store(metrics: tuple[str, ...] = ("leep", "logme"), **changes: Any) -> str:
+        with work.database.transaction() as session:
+            target = session.scalars(Dataset.__table__.select()).first()
+            if target is None:
+                row = Dataset(
+                    name="digits", spec=BuiltinSpec(name="digits"), state=ResourceState.READY, class_counts=index.counts
+                )
+                session.add(row)
+                session.add_all(
+                    Model(
+                        id=f"mdl_{seed}",
+                        name=f"m{seed}",
+                        spec=TimmSpec(name=f"m{seed}"),
+                        state=ResourceState.READY,
+                        card=CARD.model_copy(update={"weights_digest": str(seed)}),
+                    )
+                    for seed in (1, 2)
+                )
+                session.flush()
+                target = row.id
+                index.save(index_path(settings, row.id))
+            request: dict[str, Any] = {
+                "target": "digits",
+                "zoo": None,
+                "metrics": tuple(MetricChoice(name=name) for name in metrics),
+                "sample": SampleChoice(max_samples=30),
+                "priority": "normal",
+                "layers": (),
+                "reference": None,
+                "sources": {},
+                "intervals": None,
+                "ensembles": (),
+                "given_ensembles": (),
+            }
+            ranking = Ranking(target_id=target, priority=100, request=RankingRequest(**request | changes))
+            session.add(ranking)
+            session.flush()
+            session.add_all(
+                RankingModel(ranking_id=ranking.id, model_id=f"mdl_{seed}", position=seed) for seed in (1, 2)
+            )
+            return ranking.id
+
+    return store
+
+
+def ranking_of(work: runtime.Runtime, ranking_id: str) -> tuple[Ranking, dict[str, RankingModel]]:
+    with work.database.reading() as session:
+        row = session.get_one(Ranking, ranking_id)
+        return row, {run.model_id: run for run in Rankings(session).models(ranking_id)}
+
+
+def run(ranking_id: str) -> str:
+    work = steps.plan(ranking_id)
+    for model_id in work["extract"]:
+        assert steps.extract_evidence(ranking_id, model_id)
+    for model_id in (*work["extract"], *work["score"]):
+        assert steps.compute_scores(ranking_id, model_id)
+    return steps.conclude(ranking_id)
+
+
+def test_from_the_question_to_the_conclusion(work: runtime.Runtime, submit: Callable[..., str]) -> None:
+    ranking_id = submit()
+    assert run(ranking_id) == "succeeded"
+    row, runs = ranking_of(work, ranking_id)
+    assert row.state is RankingState.SUCCEEDED
+    assert row.summary is not None
+    assert set(row.summary.order) == set(runs) == {"mdl_1", "mdl_2"}
+    assert row.sample is not None
+    assert row.sample.images == 30
+    assert {model.state for model in runs.values()} == {ModelRunState.SUCCEEDED}
+
+
+def test_a_second_ranking_extracts_nothing(work: runtime.Runtime, submit: Callable[..., str]) -> None:
+    run(submit())
+    again = submit(metrics=("leep", "nce"))
+    planned = steps.plan(again)
+    assert (planned["extract"], planned["score"]) == ([], ["mdl_1", "mdl_2"])
+    row, runs = ranking_of(work, again)
+    assert row.counters is not None
+    assert (row.counters.evidence_reused, row.counters.scores_reused) == (2, 2)
+    assert all(model.reused for model in runs.values())
+
+
+def test_evidence_that_is_evicted_before_it_is_scored_is_extracted_again(
+    work: runtime.Runtime, submit: Callable[..., str]
+) -> None:
+    ranking_id = submit()
+    steps.plan(ranking_id)
+    assert steps.extract_evidence(ranking_id, "mdl_1")
+    _, runs = ranking_of(work, ranking_id)
+    evidence = runs["mdl_1"].evidence
+    assert evidence is not None
+    assert work.features.delete(evidence.target["head"])
+    assert steps.compute_scores(ranking_id, "mdl_1") is None
+    assert steps.extract_evidence(ranking_id, "mdl_1")
+    assert steps.compute_scores(ranking_id, "mdl_1") is True
+
+
+def test_a_model_that_is_not_shared_anymore_says_so(work: runtime.Runtime, submit: Callable[..., str]) -> None:
+    ranking_id = submit()
+    with work.database.transaction() as session:
+        for seed, owner in ((1, "key_a"), (2, "key_b")):
+            session.get_one(Model, f"mdl_{seed}").owner = owner
+        session.get_one(Ranking, ranking_id).owner = "key_a"
+    assert steps.plan(ranking_id)["extract"] == ["mdl_1"]
+    _, runs = ranking_of(work, ranking_id)
+    assert runs["mdl_2"].problem is not None
+    assert "not shared" in runs["mdl_2"].problem.detail
+
+
+def test_a_cancelled_ranking_is_not_planned(work: runtime.Runtime, submit: Callable[..., str]) -> None:
+    ranking_id = submit()
+    with work.database.transaction() as session:
+        Rankings(session).move(ranking_id, RankingState.CANCELLED)
+    assert steps.plan(ranking_id)["extract"] == []
+    assert ranking_of(work, ranking_id)[0].state is RankingState.CANCELLED
