@@ -26,6 +26,8 @@ from tests.conftest import NewDatabase
 from tests.service import FAST, Service, draw_images, environment, running, save_model, wait_for
 
 MODELS = ("first", "second", "third")
+# On a machine that is busy with much else a process alone takes a minute to import its libraries.
+PATIENCE_SECONDS = 240
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +56,7 @@ class Drill:
         for body in self.bodies.values():
             service.call("POST", "/v1/models", body)
         for path in ("/v1/datasets/shapes", *(f"/v1/models/{name}" for name in self.bodies)):
-            assert service.until_ready(path)["state"] == "ready"
+            assert service.until_ready(path, seconds=PATIENCE_SECONDS)["state"] == "ready"
 
     def submit(self, service: Service) -> dict[str, Any]:
         body = {"target": "shapes", "models": list(MODELS), "metrics": ["leep", "tmi"]}
@@ -88,7 +90,7 @@ class Drill:
         }
 
     def ends_undisturbed(self, service: Service, ranking: dict[str, Any]) -> None:
-        service.until_final(ranking, seconds=150)
+        service.until_final(ranking, seconds=PATIENCE_SECONDS)
         assert self.outcome(service, ranking) == self.expected
 
 
@@ -104,7 +106,7 @@ def undisturbed(
     with running(drill.settings) as service:
         drill.register(service)
         ranking = drill.submit(service)
-        service.until_final(ranking)
+        service.until_final(ranking, seconds=PATIENCE_SECONDS)
         outcome = drill.outcome(service, ranking)
     assert (outcome["state"], outcome["states"]) == ("succeeded", {"succeeded"})
     assert outcome["counters"]["images_decoded"] == 48

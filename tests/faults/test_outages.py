@@ -15,6 +15,9 @@ from tests.service import running, wait_for
 OUTAGES_SECONDS = [4.0, 20.0]
 
 
+pytestmark = pytest.mark.timeout(600)
+
+
 @pytest.mark.parametrize("seconds", OUTAGES_SECONDS)
 def test_an_outage_is_waited_out(
     seconds: float,

@@ -27,6 +27,9 @@ def kill_the_server_alone(service: Service) -> None:
     service.process.kill()
 
 
+pytestmark = pytest.mark.timeout(600)
+
+
 @pytest.mark.parametrize("stop", [terminate, terminate_everyone, kill_the_server_alone])
 def test_a_stop_in_a_forward_pass_fails_nothing(drill: Drill, stop: Callable[[Service], None]) -> None:
     with running(drill.settings) as service:
