@@ -7,7 +7,7 @@ from typing import Any
 from app.processes.errors import Problem
 from app.processes.role import Commands, Progress, Role
 from app.scoring.arrays import Refused, make_evidence, read_arrays
-from app.scoring.metric import compute_metric
+from app.scoring.metric import compute_metric, start_linear_algebra
 from app.settings import Settings
 from estimators.score import InvalidEvidence
 
@@ -29,6 +29,7 @@ class ArraysRefused(Problem):
 
 def commands(settings: Settings) -> Commands:
     """The commands by name."""
+    start_linear_algebra()
     return {"score": lambda payload, progress: score(payload, settings, progress)}
 
 

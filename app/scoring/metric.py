@@ -4,6 +4,7 @@ import math
 import time
 
 import numpy as np
+import scipy.linalg
 import structlog
 
 from app.contracts.base import JsonObject
@@ -15,6 +16,16 @@ from estimators.catalog import METRICS, Evidence
 from estimators.comparison.resampling import resample
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+def start_linear_algebra() -> None:
+    """Have OpenBLAS allocate its buffers, for it ends the process when a limit of memory keeps it from doing so later.
+
+    NumPy and SciPy bring one each.
+    """
+    square = np.eye(512)
+    square @ square
+    scipy.linalg.cholesky(square)
 
 
 def compute_metric(

@@ -325,5 +325,6 @@ def test_unexpected_exception_of_a_metric_is_a_problem_of_that_metric_alone(monk
     broken = replace(estimators.METRICS["tmi"], function=fail)
     monkeypatch.setattr("app.scoring.metric.METRICS", {**estimators.METRICS, "tmi": broken})
     result = compute_metric("tmi", Evidence(features=FEATURES, labels=LABELS), {})
-    assert result["value"] is None
-    assert result["problem"]["type"] == "urn:forerank:problem:internal-error"
+    assert result.value is None
+    assert result.problem is not None
+    assert result.problem.type == "urn:forerank:problem:internal-error"
