@@ -1,6 +1,7 @@
 """Transferability estimators: arrays in, a Score out."""
 
 from estimators.catalog import METRICS
+from estimators.ensembles.held_out import HeldOutSelection, probe_predictions, select_held_out
 from estimators.ensembles.osborn import disagreement, domain_difference, task_difference, transported_task_difference
 from estimators.ensembles.otce import otce
 from estimators.ensembles.selection import (
@@ -38,6 +39,7 @@ __all__ = [
     "METRICS",
     "CannotBeComputed",
     "Evidence",
+    "HeldOutSelection",
     "InvalidEvidence",
     "Metric",
     "Parameter",
@@ -65,9 +67,11 @@ __all__ = [
     "otce",
     "parc",
     "ped",
+    "probe_predictions",
     "regularized_h_score",
     "score_ensemble",
     "select",
+    "select_held_out",
     "sfda",
     "task_difference",
     "tmi",

@@ -49,7 +49,7 @@ Members = Annotated[list[Reference], Field(min_length=1, max_length=20)]
 
 
 class EnsembleReading(Body):
-    """How an ensemble is scored. What is left out is as the preset has it."""
+    """How an ensemble is scored. What is left out follows the preset."""
 
     method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
     preset: Literal["default", "scale_free", "paper"] = Field(
@@ -80,7 +80,7 @@ class EnsembleChoice(EnsembleReading):
 
     size: int = Field(3, ge=2, le=20, description="Members of an ensemble.")
     search: Literal["auto", "greedy", "exact", "local"] | None = Field(
-        None, description="`auto`: exact while there are few ensembles, else by swaps. Default: as the preset has it."
+        None, description="`auto`: exact while there are few ensembles, else by swaps. Default: that of the preset."
     )
 
 

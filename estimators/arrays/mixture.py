@@ -17,7 +17,7 @@ class Mixture:
     """Attributes:
     responsibilities: (N, K), rows summing to one.
     iterations: how many steps were taken.
-    converged: whether the log-likelihood a sample changed by less than ``TOLERANCE`` in the last.
+    converged: whether the log-likelihood per sample changed by less than ``TOLERANCE`` in the last.
     regularisation: what was added to the diagonal of each covariance.
     """
 

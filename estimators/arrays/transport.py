@@ -104,7 +104,7 @@ def sample_weights(weights: str | Array, *, length: int, labels: Array | None, n
         return balanced
     masses = np.asarray(to_numpy(weights), dtype=np.float64)
     if masses.shape != (length,) or not np.isfinite(masses).all() or not (masses > 0).all():
-        raise InvalidEvidence(f"weights of {name} must be {length} positive numbers, one a sample")
+        raise InvalidEvidence(f"weights of {name} must be {length} positive numbers, one per sample")
     normalized: np.ndarray[Any, Any] = masses / masses.sum()
     return normalized
 

@@ -102,7 +102,7 @@ def check_targets(targets: Array, *, length: int, like: Array, name: str = "targ
         targets = array_namespace(targets).reshape(targets, (-1, 1))
     targets = check_features(targets, name=name)
     if targets.shape[0] != length:
-        raise InvalidEvidence(f"{name} must have one row a sample: {length} samples, {targets.shape[0]} rows")
+        raise InvalidEvidence(f"{name} must have one row per sample: {length} samples, {targets.shape[0]} rows")
     xp = array_namespace(like)
     return xp.asarray(targets, dtype=like.dtype, device=device(like))
 
@@ -126,9 +126,9 @@ def check_labels(
     """
     values = to_numpy(labels)
     if values.ndim != 1:
-        raise InvalidEvidence(f"{name} must be one label a sample, shape (samples,); got shape {tuple(values.shape)}")
+        raise InvalidEvidence(f"{name} must be one label per sample, shape (samples,); got shape {tuple(values.shape)}")
     if length is not None and values.shape[0] != length:
-        raise InvalidEvidence(f"{name} must have one label a sample: {length} samples, {values.shape[0]} labels")
+        raise InvalidEvidence(f"{name} must have one label per sample: {length} samples, {values.shape[0]} labels")
     if values.shape[0] == 0:
         raise InvalidEvidence(f"{name} must not be empty")
     if values.dtype.kind == "f":

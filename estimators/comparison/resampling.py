@@ -5,24 +5,21 @@
     summary = pool_summary([resample("leep", model, seed=0).values for model in models])
 
 The same seed, number of resamples and labels give the same draws for every model, so models are compared pair by pair
-and what they have in common cancels. Three methods, whichever is honest and affordable for the metric:
+and what they have in common cancels. There are three methods; each metric's entry says which one is sound and
+affordable for it:
 
-- ``reweighted``: a bootstrap stratified by class. The score is computed again from re-weighted counts (LEEP, NCE, the
-  energy; N-LEEP with its mixture held fixed).
+- ``reweighted``: a bootstrap stratified by class. The score is computed again from re-weighted counts.
 - ``linear``: the same bootstrap on a first-order expansion: each sample has a share in the score, and the resample
-  adds up the shares of the samples drawn. Exact for accuracies; for TMI the neighbours' distances are held fixed, for
-  discriminants the fit, for the regularised H-score the shrinkage; for LogME and the H-score the share is the
+  adds up the shares of the samples drawn. Exact for accuracies; elsewhere the fit is held fixed, or the share is the
   derivative of the score by the sample's weight (the infinitesimal jackknife).
-- ``subsample``: the metric is computed again on parts drawn without replacement, class by class (GBC and NCTI with
-  their principal components held fixed). A share f of the samples scatters sqrt((1 - f)/f) times as much as a
-  bootstrap does, for which the deviations are corrected.
+- ``subsample``: the metric is computed again on parts drawn without replacement, class by class. A share f of the
+  samples scatters sqrt((1 - f)/f) times as much as a bootstrap does, and the deviations are corrected for it.
 
 All are centred on the score itself, which removes the bias that a resample has by holding fewer distinct samples.
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 6, 11, 22; Politis, Romano, Wolf, "Subsampling",
 1999, ch. 2.
 
-A metric that means something within a pool only (ETran, NCTI) is resampled in its parts; `combine_resamples` joins them
-draw by draw.
+A metric that means something within a pool only is resampled in its parts; `combine_resamples` joins them draw by draw.
 """
 
 from collections.abc import Iterator, Sequence

@@ -47,7 +47,7 @@ class HeldOutSelection:
 
     Attributes:
         members: names in the order in which they were added.
-        accuracy, log_loss: of the average of the members' probabilities; the log loss is in nats an image.
+        accuracy, log_loss: of the average of the members' probabilities; the log loss is in nats per image.
         best_single: the best model by the same objective, with its ``accuracy`` and ``log_loss``.
         accuracy_gain, log_loss_gain: against the best single model.
         trace: each step: the model ``added``, and ``accuracy`` and ``log_loss`` of the ensemble so far.

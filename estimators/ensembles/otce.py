@@ -42,7 +42,7 @@ def otce(
         OTCE   = λ1 W + λ2 CE + b                     with ``coefficients=(λ1, λ2, b)``
 
     W and CE have different units, so that a sum of the two needs coefficients; the paper fits them to fine-tuned
-    accuracies on auxiliary tasks, which a ranking of new models has not got. Without them CE alone is used, as the
+    accuracies on auxiliary tasks, which a ranking of new models does not have. Without them CE alone is used, as the
     authors recommend for that case. Both terms are costs: fitted λ are negative, and adding W and CE with a positive
     sign would put the worst model first.
 

@@ -29,7 +29,7 @@ class Objective(Protocol):
 
 
 class Pairwise:
-    """Σ of one number a member and one a pair: OSBORN, and MS-LEEP with no pairs."""
+    """Σ of one number per member and one per pair: OSBORN, and MS-LEEP with no pairs."""
 
     def __init__(self, unit: Numbers, pair: Numbers) -> None:
         self.unit, self.pair = unit, pair

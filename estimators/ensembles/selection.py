@@ -66,12 +66,12 @@ def ms_leep(*, source_probabilities: Sequence[Array], labels: Array, reduction: 
     Agostinelli et al., "Transferability Metrics for Selecting Source Model Ensembles", CVPR 2022, eq. 5.
 
     Args:
-        source_probabilities: one (N, S_m) array a model; the label spaces may differ.
+        source_probabilities: one (N, S_m) array per model; the label spaces may differ.
         labels: (N,) target labels.
         reduction: ``"sum"`` over the models or their ``"mean"``; ensembles of one size rank the same.
 
     Returns:
-        Score in nats, at most 0. Details: leep (one number a model), models, samples.
+        Score in nats, at most 0. Details: leep (one number per model), models, samples.
 
     Raises:
         InvalidEvidence: no models, wrong shapes, rows that do not sum to one.
@@ -95,7 +95,7 @@ def e_leep(*, source_probabilities: Sequence[Array], labels: Array) -> Score:
     Agostinelli et al., CVPR 2022, eq. 6.
 
     Args:
-        source_probabilities: one (N, S_m) array a model; the label spaces may differ.
+        source_probabilities: one (N, S_m) array per model; the label spaces may differ.
         labels: (N,) target labels.
 
     Returns:
@@ -176,9 +176,9 @@ def build_pool(
     Args:
         names: M different names.
         labels: (N,) target labels.
-        source_probabilities: (N, S_m) a model, None for a model without a classifier. A one-logit head is [1 - s, s].
-        features: (N, D_m) a model, and
-        source_features: (K, D_m) a model from a sample of what it was trained on, None where there is no sample; both
+        source_probabilities: (N, S_m) per model, None for a model without a classifier. A one-logit head is [1 - s, s].
+        features: (N, D_m) per model, and
+        source_features: (K, D_m) per model from a sample of what it was trained on, None where there is no sample; both
             are needed for W_D.
         source_labels: (K,) labels of that sample when it is the same for all models, for class-balanced samples.
         label_spaces: for each model what its outputs mean, such as ``"imagenet-1k"``; equal values say that equal

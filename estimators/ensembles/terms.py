@@ -53,7 +53,7 @@ def _column(values: Any, count: int, name: str) -> Numbers:
         return np.full(count, np.nan)
     column = np.asarray([np.nan if value is None else float(value) for value in values])
     if column.shape != (count,) or np.isinf(column).any():
-        raise InvalidEvidence(f"{name} must hold {count} finite numbers or None, one a candidate")
+        raise InvalidEvidence(f"{name} must hold {count} finite numbers or None, one per candidate")
     return column
 
 
@@ -70,7 +70,7 @@ def _vectors(values: Any, count: int) -> Numbers:
     """(M, N) predictions, rows of NaN for the models that have none."""
     given = [None] * count if values is None else list(values)
     if len(given) != count:
-        raise InvalidEvidence(f"eep must hold {count} vectors or None, one a candidate")
+        raise InvalidEvidence(f"eep must hold {count} vectors or None, one per candidate")
     known = {index: np.asarray(to_numpy(one), dtype=np.float64) for index, one in enumerate(given) if one is not None}
     if len({vector.shape for vector in known.values()}) > 1:
         raise InvalidEvidence("eep vectors must have one number for each of the same target images")
@@ -197,7 +197,9 @@ class Candidates:
                 self.notes.append(f"term_missing: no candidate has the {term} term")
             elif absent.any() and missing == "drop_term":
                 who = [pool.names[index] for index in np.flatnonzero(absent).tolist()]
-                self.notes.append(f"term_dropped: the {term} term does not count, for lack of it in {', '.join(who)}")
+                self.notes.append(
+                    f"term_dropped: the {term} term does not count because these lack it: {', '.join(who)}"
+                )
             else:
                 used.append(term)
         for term in used:

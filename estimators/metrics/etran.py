@@ -31,7 +31,7 @@ def etran(*, features: Array, labels: Array, compat: str | None = None) -> Score
 
 
 def score_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
-    """The Score of `etran`, and (N,) what each sample adds to it, the fit being what it is."""
+    """The Score of `etran`, and (N,) what each sample adds to it, with the fit held fixed."""
     score, shares = lda.score_and_shares(features=features, labels=labels, compat=compat)
     details = {**score.details, "energy": energy.energy(features=features).value}
     return Score(score.value, score.warnings, details), shares

@@ -109,7 +109,7 @@ def _explained_variation_of_few(grouped: ByClass, mean: Array) -> tuple[float, i
 
 
 def sample_gradients(features: Array, labels: Array, *, shrink: Shrinkage | None = None) -> Array:
-    """(N,) how fast the H-score grows with each sample's weight, the shrinkage being held fixed if there is any.
+    """(N,) how fast the H-score grows with each sample's weight, with the shrinkage held fixed, if there is any.
 
     ``shrink`` gives the shrinkage a from the centred rows and their covariance.
 

@@ -34,7 +34,7 @@ def lda(*, features: Array, labels: Array, scale: str = "none", compat: str | No
 def score_and_shares(
     *, features: Array, labels: Array, scale: str = "none", compat: str | None = None
 ) -> tuple[Score, Array]:
-    """The Score of `lda`, and (N,) what each sample adds to it, the fit being what it is."""
+    """The Score of `lda`, and (N,) what each sample adds to it, with the fit held fixed."""
     author = check_compat(compat)
     grouped, centres = discriminant.discriminable(features, labels, scale)
     xp = array_namespace(centres)

@@ -33,7 +33,7 @@ def linear_probe(*, features: Array, labels: Array, folds: int = 3, penalty: flo
 def score_and_shares(
     *, features: Array, labels: Array, folds: int = 3, penalty: float = 1.0, fold_seed: int = 0
 ) -> tuple[Score, np.ndarray]:
-    """The Score of `linear_probe`, and (N,) what each sample adds to it, the classifiers being what they are."""
+    """The Score of `linear_probe`, and (N,) what each sample adds to it, with the classifiers held fixed."""
     check_number("folds", folds, minimum=2, whole=True)
     check_number("penalty", penalty, minimum=0, exclusive=True)
     check_number("fold_seed", fold_seed, minimum=0, whole=True)

@@ -124,7 +124,7 @@ def sample_gradients(features: Array, labels: Array) -> Array:
 
 
 def _one_hot(features: Array, labels: Array, *, slots: bool = False) -> Array:
-    """(N, C) one column a class; with ``slots`` one for each number up to the largest label."""
+    """(N, C) one column per class; with ``slots`` one for each number up to the largest label."""
     xp = array_namespace(features)
     codes, classes = check_labels(labels, length=int(features.shape[0]), like=features)
     count = label_slots(classes) if slots else len(classes)

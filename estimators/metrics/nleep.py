@@ -30,7 +30,7 @@ def nleep(
     Args:
         features: (N, D).
         labels: (N,) integers or strings.
-        components_per_class: mixture components a class.
+        components_per_class: mixture components per class.
         clustering_seed: of the k-means start; the same seed gives the same score.
         compat: ``"author"`` gives the mean of EEP without the logarithm, as the programs of SFDA and PED do; their
             mixture has no fixed seed.
@@ -131,7 +131,7 @@ METRIC = Metric(
     function=nleep,
     resampling=Reweighted(score_and_values),
     parameters={
-        "components_per_class": Parameter(5, "mixture components a class", "integer", 1),
+        "components_per_class": Parameter(5, "mixture components per class", "integer", 1),
         "clustering_seed": Parameter(0, "seed of the k-means start", "integer"),
         "compat": COMPAT,
     },

@@ -53,7 +53,7 @@ def parc(
 
     Raises:
         InvalidEvidence: wrong shapes, NaN.
-        CannotBeComputed: one class only, or one class a sample, or too few samples that have a correlation.
+        CannotBeComputed: one class only, or as many classes as samples, or too few samples with a correlation.
     """
     author = check_compat(compat)
     features = check_features(features)

@@ -83,7 +83,7 @@ def score_and_shares(
     compat: str | None = None,
     **motion_parameters: float,
 ) -> tuple[Score, Array]:
-    """The Score of `ped` with base SFDA, and (N,) what each sample adds to it, motion and fit being what they are."""
+    """The Score of `ped` with base SFDA, and (N,) what each sample adds to it, with motion and fit held fixed."""
     moved, motion, steps = move(
         features=features, labels=labels, reference_features=reference_features, **motion_parameters
     )
@@ -122,7 +122,7 @@ def move(
 
     at most six times, as long as Σ|δ| exceeds ``exit_ratio`` times that of the first step. A class is only shifted, so
     R never changes and the steps need the class means alone: O(C² D) time and O(C² + C D) memory each.
-    Classes with the same mean exert no force on each other, for it would have no direction.
+    Classes with the same mean exert no force on each other, because it would have no direction.
     """
     check_number("overlap", overlap, minimum=0)
     check_number("time_step", time_step, minimum=0, exclusive=True)

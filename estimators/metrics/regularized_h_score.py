@@ -70,7 +70,7 @@ def ledoit_wolf(grouped: ByClass, covariance: Array) -> float:
 
 
 def score_and_shares(*, features: Array, labels: Array, compat: str | None = None) -> tuple[Score, Array]:
-    """The Score of `regularized_h_score`, and (N,) how fast it grows with each sample's weight, a being fixed."""
+    """The Score of `regularized_h_score`, and (N,) how fast it grows with each sample's weight, with a held fixed."""
     score = regularized_h_score(features=features, labels=labels, compat=compat)
     return score, sample_gradients(features, labels, shrink=ledoit_wolf)
 

@@ -50,7 +50,7 @@ def sfda(*, features: Array, labels: Array, scale: str = "none", compat: str | N
 def score_and_shares(
     *, features: Array, labels: Array, scale: str = "none", compat: str | None = None
 ) -> tuple[Score, Array]:
-    """The Score of `sfda`, and (N,) what each sample adds to it, the fit being what it is."""
+    """The Score of `sfda`, and (N,) what each sample adds to it, with the fit held fixed."""
     check_compat(compat)
     grouped, centres = discriminant.discriminable(features, labels, scale)
     xp = array_namespace(centres)
