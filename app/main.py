@@ -18,6 +18,7 @@ from app.api import (
     scores,
     uploads,
     webhooks,
+    workers,
 )
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
@@ -28,8 +29,10 @@ from app.services.keys import check_bind
 from app.services.quotas import Quotas
 from app.services.retries import Retries
 from app.services.scoring import Scorers
+from app.services.sessions import Sessions
 from app.services.uploads import sweep
 from app.settings import Settings
+from app.web import install as install_pages
 
 ROUTERS: tuple[APIRouter, ...] = (
     uploads.router,
@@ -40,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     metrics.router,
     scores.router,
     webhooks.router,
+    workers.router,
     probes.router,
     probes.measurements,
 )
@@ -58,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
             jobs = Jobs(settings, database)
             app.state.database = database
             app.state.jobs = jobs
+            app.state.sessions = Sessions(settings, database)
             app.state.retries = Retries(settings, database)
             app.state.scorers = Scorers(settings)
             app.state.feed = Feed(settings, database)
@@ -88,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    install_pages(app)
     document.install(app)
     documentation.install(app)
     return app

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")
     model_roots: Roots = Field((), description="Folders under which local models may be registered.")
     require_keys: bool = Field(False, description="Ask for an API key on loopback too; elsewhere one is always asked.")
+    session_hours: float = Field(12, gt=0, description="How long signing in on the pages lasts.")
     rate_limit: str = Field("600/minute", description="Requests of one key, counted by each API process.")
     submission_limit: str = Field("120/minute", description="POSTs of one key, counted by each API process.")
     upload_megabytes_per_day: int = Field(100_000, gt=0, description="Of one key, counted by each API process.")

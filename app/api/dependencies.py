@@ -17,8 +17,10 @@ from app.jobs import Jobs
 from app.services.feed import Feed
 from app.services.keys import CHALLENGE, authenticate
 from app.services.scoring import Scorers
+from app.services.sessions import COOKIE, Sessions
 from app.settings import Settings
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 KEY_HEADER = APIKeyHeader(
     name="X-API-Key",
     scheme_name="ApiKey",
@@ -77,7 +79,9 @@ ReadSessionDep = Annotated[Session, Depends(_reading, scope="function")]
 
 
 def identify(request: Request) -> Caller:
-    """Who asks: the holder of the key in ``X-API-Key``; without one, on loopback, the local administrator.
+    """The caller: the holder of the key in ``X-API-Key``, or of the one that a page was signed in with.
+
+    Without either, on loopback, it is the local administrator.
 
     Raises:
         Unauthenticated: the key is wrong, or there is none where one is needed.
@@ -86,13 +90,25 @@ def identify(request: Request) -> Caller:
     if known is not None:
         return known
     secret = request.headers.get("x-api-key")
+    cookie = request.cookies.get(COOKIE)
     if secret is not None:
         caller = authenticate(_database(request), secret)
+    elif cookie is not None and (_settings(request).require_keys or not _settings(request).is_loopback):
+        caller = _signed_in(request, cookie)
     else:
         _refuse_strangers(request, _settings(request))
         caller = LOCAL_CALLER
     request.state.caller = caller
     structlog.contextvars.bind_contextvars(owner=caller.owner)
+    return caller
+
+
+def _signed_in(request: Request, cookie: str) -> Caller:
+    """Who signed in on a page. What changes something on the API has to come from a page of this server."""
+    sessions: Sessions = request.app.state.sessions
+    caller = sessions.caller(cookie)
+    if request.method not in SAFE_METHODS and request.url.path.startswith("/v1/"):
+        sessions.check_form(cookie, request.headers.get("x-csrf-token", ""))
     return caller
 
 

@@ -27,6 +27,7 @@ TAGS = [
     {"name": "metrics", "description": "What can be computed, and how to read it."},
     {"name": "scores", "description": "Metrics of arrays that you send, at once."},
     {"name": "webhooks", "description": "Receivers of signed messages, and the log of what was sent."},
+    {"name": "workers", "description": "The processes that compute, and when each was last heard of."},
     {"name": "probes", "description": "Liveness, readiness, measurements."},
 ]
 OPEN_PATHS = ("/livez", "/readyz")

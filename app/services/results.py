@@ -80,7 +80,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
     summary = ranking.summary or Summary(order=())
     rows = [_row(run, models[run.model_id], cells.get(run.model_id, {}), summary) for run in runs]
     place = {identifier: index for index, identifier in enumerate(summary.order)}
-    rows.sort(key=lambda row: place.get(row.model_id, len(rows)))
+    rows.sort(key=lambda row: place.get(row.model_id, len(place)))
     return ResultsAnswer(
         ranking_id=ranking.id,
         state=ranking.state,

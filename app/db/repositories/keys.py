@@ -21,6 +21,10 @@ class Keys:
         self.session.flush()
         return key
 
+    def get(self, identifier: str) -> ApiKey | None:
+        """The key with this id, revoked ones too."""
+        return self.session.get(ApiKey, identifier)
+
     def by_digest(self, digest: str) -> ApiKey | None:
         """The key whose secret hashes so, revoked ones too."""
         return self.session.scalar(select(ApiKey).where(ApiKey.digest == digest))

@@ -54,6 +54,13 @@ class Workers:
         """Take workers off the list whose work has been taken over, or handed over."""
         self.session.execute(delete(Worker).where(Worker.id.in_(identifiers)))
 
+    def all(self) -> list[tuple[Worker, float]]:
+        """Every worker with the seconds since its last heartbeat, the newest first."""
+        rows = self.session.execute(
+            select(Worker, database_seconds() - Worker.heartbeat).order_by(Worker.started_at.desc())
+        )
+        return [(row, silent) for row, silent in rows]
+
     def alive(self, *, limit_seconds: float) -> int:
         """How many workers were heard of within the limit."""
         count = self.session.scalar(

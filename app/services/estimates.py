@@ -1,0 +1,81 @@
+"""What a ranking will cost, from what earlier rankings measured on this deployment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app import zoos
+from app.caller import Caller
+from app.contracts.question import RankingCreate
+from app.db.repositories.measurements import Measurements
+from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings
+from app.db.tables import Model, ModelRunState, Ranking
+from app.schemas.zoos import ZooQuery
+from app.services import datasets, models
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Attributes:
+    images: of the target that each model sees; None before the target was inspected.
+    models: in the pool.
+    run_before: models that an earlier ranking ran on the same sample, whose evidence is likely stored.
+    unmeasured: models that never ran here, so that their time is not known.
+    seconds: forward passes of the rest, one after the other, at their last measured speeds; None if none was measured.
+    """
+
+    images: int | None
+    models: int
+    run_before: int
+    unmeasured: int
+    seconds: float | None
+
+
+def of_ranking(session: Session, caller: Caller, body: RankingCreate) -> Estimate:
+    """The cost of this question, should it be asked now.
+
+    Raises:
+        Invalid, NotFound: as its submission would.
+    """
+    target = datasets.get(session, caller, body.target)
+    pool = _pool(session, caller, body)
+    images = target.image_count
+    if images is not None and body.sample.max_samples is not None:
+        images = min(images, body.sample.max_samples)
+    measurements = Measurements(session)
+    measured = measurements.speeds([model.id for model in pool])
+    before = measurements.ran_on([model.id for model in pool], target.id, body.sample.model_dump())
+    rest = [model.id for model in pool if model.id not in before]
+    known = [measured[identifier] for identifier in rest if identifier in measured]
+    seconds = sum(images / speed for speed in known) if images is not None and (known or not rest) else None
+    return Estimate(
+        images=images,
+        models=len(pool),
+        run_before=len(before),
+        unmeasured=len(rest) - len(known),
+        seconds=seconds,
+    )
+
+
+def _pool(session: Session, caller: Caller, body: RankingCreate) -> Sequence[Model]:
+    """The models that are registered already; what a query would register first is not counted."""
+    if body.zoo is None:
+        return models.resolve(session, caller, body.models or [])
+    zoo = models.get_zoo(session, caller, body.zoo)
+    if zoo.query is None:
+        return zoos.members(session, caller, [zoo])[zoo.id]
+    return zoos.find(session, caller, ZooQuery(**zoo.query))[0]
+
+
+def seconds_left(session: Session, ranking: Ranking) -> float | None:
+    """How long a running ranking will take: the mean time of its models that ended, for each that has not.
+
+    None while no model has ended, and when the ranking has.
+    """
+    if ranking.state.is_final:
+        return None
+    runs = Rankings(session).models(ranking.id)
+    spent = [sum(run.seconds.values()) for run in runs if run.state is ModelRunState.SUCCEEDED and run.seconds]
+    open_runs = sum(run.state in UNFINISHED_RUNS for run in runs)
+    return open_runs * sum(spent) / len(spent) if spent and open_runs else None

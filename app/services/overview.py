@@ -1,0 +1,20 @@
+"""What lists of rankings and models say beside the answers themselves."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from app.db.repositories.measurements import Measurements
+from app.db.repositories.models import Models
+
+
+def best_models(session: Session, rankings: Iterable[str]) -> dict[str, str]:
+    """Ranking -> name of the model that it puts first, of those that have ended."""
+    first = Measurements(session).first_models(rankings)
+    models = Models(session).get_many(set(first.values()))
+    return {ranking: models[model].name for ranking, model in first.items() if model in models}
+
+
+def licenses(session: Session, models: Iterable[str]) -> dict[str, str | None]:
+    """Model -> its license, where known."""
+    return {identifier: model.license for identifier, model in Models(session).get_many(models).items()}

@@ -1,0 +1,160 @@
+"""What rankings are made of: data sets, models, zoos, and the workers that run them."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, ValidationError
+
+from app.api import datasets as dataset_routes
+from app.api import models as model_routes
+from app.api import rankings as ranking_routes
+from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
+from app.api.model_filters import ModelFilterDep
+from app.errors import Invalid
+from app.registration import register
+from app.schemas.datasets import DatasetCreate
+from app.schemas.models import ModelCreate
+from app.schemas.zoos import ZooCreate
+from app.services import datasets, models, workers
+from app.web.rendering import render
+from app.web.route import GenuineForm, PageRoute
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+LISTED = 100
+CursorQuery = Annotated[str | None, Query(max_length=500)]
+TextForm = Annotated[str, Form(max_length=4096)]
+
+
+def _filled(kind: type[BaseModel], /, **fields: Any) -> Any:
+    """The body that the fields of a form mean; what was left empty is left out.
+
+    Raises:
+        Invalid: they mean none.
+    """
+    try:
+        return kind.model_validate({name: value for name, value in fields.items() if value not in ("", [], None)})
+    except ValidationError as error:
+        places = [
+            {"pointer": "/" + "/".join(map(str, entry["loc"])), "detail": entry["msg"]} for entry in error.errors()
+        ]
+        raise Invalid("; ".join(place["detail"] for place in places), errors=places) from error
+
+
+@router.get("/datasets")
+def list_datasets(
+    request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep, cursor: CursorQuery = None
+) -> Response:
+    """The data sets that the reader may see, and how to add one."""
+    page = dataset_routes.list_datasets(session, caller, limit=LISTED, cursor=cursor)
+    return render(
+        request,
+        "datasets.html",
+        rows=page.items,
+        roots=settings.data_roots,
+        upload_limit=settings.upload_limit_megabytes,
+        next_address=page.next_cursor and f"/datasets?cursor={page.next_cursor}",
+    )
+
+
+@router.post("/datasets", dependencies=[GenuineForm])
+def register_dataset(
+    session: SessionDep,
+    jobs: JobsDep,
+    settings: SettingsDep,
+    caller: SubmitterDep,
+    location: TextForm,
+    name: TextForm = "",
+    sample_of: TextForm = "",
+) -> Response:
+    """Register a folder, and show it."""
+    body: DatasetCreate = _filled(DatasetCreate, location=location, name=name, sample_of=sample_of)
+    row = datasets.register(session, jobs, settings, caller, body)
+    return RedirectResponse(f"/datasets/{row.id}", 303)
+
+
+@router.get("/datasets/{dataset}")
+def show_dataset(dataset: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """Its classes, a few images of each, what could not be read, and the rankings of it."""
+    answer = dataset_routes.get_dataset(dataset, session, caller)
+    return render(
+        request,
+        "dataset.html",
+        dataset=answer,
+        sheet={},
+        rankings=ranking_routes.list_rankings(session, caller, limit=LISTED, target=answer.id).items,
+    )
+
+
+@router.get("/models")
+def list_models(
+    request: Request, session: ReadSessionDep, caller: ReaderDep, wanted: ModelFilterDep, cursor: CursorQuery = None
+) -> Response:
+    """The models that the reader may see."""
+    page = model_routes.list_models(session, caller, wanted, limit=LISTED, cursor=cursor)
+    return render(
+        request, "models.html", rows=page.items, next_address=page.next_cursor and f"/models?cursor={page.next_cursor}"
+    )
+
+
+@router.post("/models", dependencies=[GenuineForm])
+def register_model(
+    session: SessionDep,
+    jobs: JobsDep,
+    settings: SettingsDep,
+    caller: SubmitterDep,
+    model: TextForm,
+    source_dataset: TextForm = "",
+) -> Response:
+    """Register a model by its timm or hub name."""
+    body: ModelCreate = _filled(ModelCreate, model=model, source_dataset=source_dataset)
+    row = register(session, jobs, settings, caller, body)
+    return RedirectResponse(f"/models/{row.id}", 303)
+
+
+@router.get("/models/{model:path}")
+def show_model(model: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """One model."""
+    return render(request, "model.html", model=model_routes.get_model(model, session, caller))
+
+
+@router.get("/zoos")
+def list_zoos(
+    request: Request, session: ReadSessionDep, caller: ReaderDep, wanted: ModelFilterDep, cursor: CursorQuery = None
+) -> Response:
+    """The zoos that the reader may see, and how to make one."""
+    page = model_routes.list_zoos(session, caller, limit=LISTED, cursor=cursor)
+    return render(
+        request,
+        "zoos.html",
+        rows=page.items,
+        models=model_routes.list_models(session, caller, wanted, limit=200).items,
+        next_address=page.next_cursor and f"/zoos?cursor={page.next_cursor}",
+    )
+
+
+@router.post("/zoos", dependencies=[GenuineForm])
+def create_zoo(
+    session: SessionDep,
+    jobs: JobsDep,
+    settings: SettingsDep,
+    caller: SubmitterDep,
+    name: TextForm,
+    model: Annotated[list[str] | None, Form(max_length=200)] = None,
+) -> Response:
+    """Name a set of models."""
+    zoo = models.create_zoo(session, jobs, settings, caller, _filled(ZooCreate, name=name, models=model or []))
+    return RedirectResponse(f"/zoos/{zoo.id}", 303)
+
+
+@router.get("/zoos/{zoo}")
+def show_zoo(zoo: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """One zoo with its models."""
+    return render(request, "zoo.html", zoo=model_routes.get_zoo(zoo, session, caller))
+
+
+@router.get("/workers")
+def list_workers(request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep) -> Response:
+    """Who is there to compute, and what waits."""
+    return render(request, "workers.html", workers=workers.answers(session, settings))

@@ -1,0 +1,312 @@
+"""Rankings: the list, one as it runs and when it has ended, a new one, and two side by side."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.api import datasets as dataset_routes
+from app.api import models as model_routes
+from app.api import rankings as ranking_routes
+from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
+from app.api.model_filters import ModelFilterDep
+from app.caller import Caller
+from app.contracts.question import RankingCreate
+from app.db.tables import RankingState
+from app.errors import Invalid
+from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
+from app.services import estimates, overview, rankings, results
+from app.services.sessions import COOKIE
+from app.web import charts
+from app.web.rendering import render
+from app.web.route import GenuineForm, PageRoute
+from estimators.catalog import METRICS
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+CursorQuery = Annotated[str | None, Query(max_length=500)]
+
+LISTED = 50
+COMPARABLE = 50
+CHOICES = 200
+
+
+@router.get("/rankings")
+def list_rankings(
+    request: Request,
+    session: ReadSessionDep,
+    caller: ReaderDep,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+) -> Response:
+    """All that the reader may see, newest first."""
+    page = ranking_routes.list_rankings(session, caller, limit=LISTED, cursor=cursor)
+    return render(
+        request,
+        "rankings.html",
+        rows=page.items,
+        best=overview.best_models(session, [row.id for row in page.items]),
+        next_address=page.next_cursor and f"/rankings?cursor={page.next_cursor}",
+    )
+
+
+@router.get("/rankings/new")
+def new_ranking(
+    request: Request,
+    session: ReadSessionDep,
+    caller: SubmitterDep,
+    wanted: ModelFilterDep,
+    target: Annotated[str, Query(max_length=300)] = "",
+    zoo: Annotated[str, Query(max_length=300)] = "",
+    model: Annotated[list[str] | None, Query(max_length=CHOICES)] = None,
+    metric: Annotated[list[str] | None, Query(max_length=100)] = None,
+    max_samples: Annotated[str, Query(max_length=12)] = "1000",
+    ensemble: Annotated[str, Query(max_length=3)] = "",
+) -> Response:
+    """The form; with what is chosen so far, what it will cost."""
+    body, problem = None, None
+    if target:
+        try:
+            body = _question(target, zoo, model, metric, max_samples, ensemble, name="")
+        except Invalid as error:
+            problem = error.detail
+    return render(
+        request,
+        "new_ranking.html",
+        datasets=dataset_routes.list_datasets(session, caller, limit=CHOICES).items,
+        zoos=model_routes.list_zoos(session, caller, limit=CHOICES).items,
+        models=model_routes.list_models(session, caller, wanted, limit=CHOICES).items,
+        metrics=METRICS.values(),
+        chosen={
+            "target": target,
+            "zoo": zoo,
+            "models": model or [],
+            "metrics": metric or [],
+            "max_samples": max_samples,
+            "ensemble": ensemble,
+        },
+        estimate=estimates.of_ranking(session, caller, body) if body else None,
+        command=_command(request, body.model_dump(mode="json", exclude_unset=True)) if body else None,
+        problem=problem,
+    )
+
+
+@router.post("/rankings", dependencies=[GenuineForm])
+def create_ranking(
+    request: Request,
+    session: SessionDep,
+    jobs: JobsDep,
+    caller: SubmitterDep,
+    target: Annotated[str, Form(max_length=300)],
+    zoo: Annotated[str, Form(max_length=300)] = "",
+    model: Annotated[list[str] | None, Form(max_length=CHOICES)] = None,
+    metric: Annotated[list[str] | None, Form(max_length=100)] = None,
+    max_samples: Annotated[str, Form(max_length=12)] = "1000",
+    ensemble: Annotated[str, Form(max_length=3)] = "",
+    name: Annotated[str, Form(max_length=200)] = "",
+) -> Response:
+    """Submit it and show its live page."""
+    body = _question(target, zoo, model, metric, max_samples, ensemble, name)
+    row = rankings.submit(session, jobs, caller, body, request_id=request.state.request_id)
+    return RedirectResponse(f"/rankings/{row.id}", 303)
+
+
+def _question(
+    target: str,
+    zoo: str,
+    models: Sequence[str] | None,
+    metrics: Sequence[str] | None,
+    max_samples: str,
+    ensemble: str,
+    name: str,
+) -> RankingCreate:
+    """The request that the fields of the form mean.
+
+    Raises:
+        Invalid: they mean none.
+    """
+    question: dict[str, Any] = {"target": target, "sample": {"max_samples": int(max_samples) if max_samples else None}}
+    if zoo:
+        question["zoo"] = zoo
+    else:
+        question["models"] = list(models or [])
+    if metrics:
+        question["metrics"] = list(metrics)
+    if ensemble:
+        question["ensembles"] = [{"size": int(ensemble)}]
+    if name:
+        question["name"] = name
+    try:
+        return RankingCreate.model_validate(question)
+    except ValidationError as error:
+        places = [
+            {"pointer": "/" + "/".join(map(str, entry["loc"])), "detail": entry["msg"]} for entry in error.errors()
+        ]
+        raise Invalid("; ".join(place["detail"] for place in places), errors=places) from error
+
+
+@router.get("/rankings/{ranking}")
+def show_ranking(
+    ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep
+) -> Response:
+    """One ranking, live while it runs."""
+    row = rankings.get(session, caller, ranking)
+    answer = results.answers(session, [row])[0]
+    table = results.table(session, row)
+    others = _comparable(session, caller, answer) if answer.state.is_final else []
+    licenses_of = overview.licenses(session, [shown.model_id for shown in table.models])
+    return render(
+        request,
+        "ranking.html",
+        ranking=answer,
+        results=table,
+        advice=[],
+        chosen=set(),
+        time_left=estimates.seconds_left(session, row),
+        may_change="submit" in caller.scopes and (caller.is_admin or row.owner == caller.owner),
+        others=[other for other in others if other.id != row.id and other.state == "succeeded"]
+        if answer.state.is_final
+        else [],
+        licenses_of=licenses_of,
+        licenses=sorted({license for license in licenses_of.values() if license}),
+        scales=_scales(table.models),
+        table_key=f"ranking-{','.join(answer.metrics)}",
+        failures=[shown for shown in table.models if shown.state == "failed"],
+        ensembles=results.ensembles(row).ensembles,
+        layers=[shown for shown in table.models if shown.layers],
+        warnings=_warnings(table),
+        charts=_charts(table) if answer.state.is_final else [],
+        command=_command(request, _asked(answer, table)),
+    )
+
+
+def _comparable(session: Session, caller: Caller, ranking: RankingAnswer) -> list[RankingAnswer]:
+    """Other rankings of the same target that have ended well."""
+    page = ranking_routes.list_rankings(
+        session, caller, limit=COMPARABLE, target=ranking.target.id, state=RankingState.SUCCEEDED
+    )
+    return [other for other in page.items if other.id != ranking.id]
+
+
+def _scales(rows: Sequence[ModelRow]) -> dict[str, tuple[float, float]]:
+    """Metric -> where its column's intervals begin and end."""
+    ends: dict[str, list[float]] = {}
+    for row in rows:
+        for name, score in row.scores.items():
+            if score.interval is not None and score.value is not None:
+                ends.setdefault(name, []).extend((score.interval["low"], score.interval["high"], score.value))
+    return {name: (min(values), max(values)) for name, values in ends.items()}
+
+
+def _warnings(table: ResultsAnswer) -> list[tuple[str, str, int]]:
+    """Each kind of warning once: metric, its first wording, and how many models it concerns."""
+    titles = {metric["name"]: metric["title"] for metric in table.metrics}
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for row in table.models:
+        for name, score in row.scores.items():
+            for warning in score.warnings:
+                kinds.setdefault((name, warning.partition(":")[0]), []).append(warning)
+    return [(titles.get(name, name), found[0], len(found)) for (name, _), found in kinds.items()]
+
+
+def _charts(table: ResultsAnswer) -> list[charts.Chart]:
+    titles = {metric["name"]: metric["title"] for metric in table.metrics}
+    first = next(iter(titles), None)
+    disagreement = (table.summary or {}).get("disagreement")
+    drawn = [
+        charts.cost(table.models, first, titles[first]) if first else None,
+        charts.agreement(disagreement["kendall_tau"], titles) if disagreement else None,
+    ]
+    return [chart for chart in drawn if chart]
+
+
+def _asked(ranking: RankingAnswer, table: ResultsAnswer) -> dict[str, Any]:
+    """The question of a ranking, by names."""
+    sample = ranking.target.sample or {}
+    pool = {"zoo": ranking.zoo} if ranking.zoo else {"models": [row.model for row in table.models]}
+    return {
+        "target": ranking.target.name,
+        **pool,
+        "metrics": ranking.metrics,
+        "sample": {name: sample[name] for name in ("max_samples", "seed") if sample.get(name) is not None},
+    }
+
+
+def _command(request: Request, body: Mapping[str, Any]) -> str:
+    """The curl command that asks for the same."""
+    question = json.dumps(body, indent=2)
+    key = " -H 'X-API-Key: ...'" if COOKIE in request.cookies else ""
+    address = f"{request.base_url}v1/rankings"
+    return f"curl -s {address} -H 'Content-Type: application/json'{key} \\\n  -d {shlex.quote(question)}"
+
+
+@router.post("/rankings/{ranking}/cancel", dependencies=[GenuineForm])
+def cancel_ranking(ranking: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> Response:
+    """End it early."""
+    row = rankings.cancel(session, jobs, caller, ranking)
+    return RedirectResponse(f"/rankings/{row.id}", 303)
+
+
+@router.post("/rankings/{ranking}/delete", dependencies=[GenuineForm])
+def delete_ranking(ranking: str, session: SessionDep, settings: SettingsDep, caller: SubmitterDep) -> Response:
+    """Forget it."""
+    rankings.delete(session, settings, caller, ranking)
+    return RedirectResponse("/rankings", 303)
+
+
+@router.get("/compare")
+def compare(
+    request: Request,
+    session: ReadSessionDep,
+    caller: ReaderDep,
+    first: Annotated[str, Query(max_length=300)],
+    second: Annotated[str, Query(max_length=300)],
+) -> Response:
+    """Two rankings side by side: who moved, and by how much."""
+    rows = [rankings.get(session, caller, reference) for reference in (first, second)]
+    answers = results.answers(session, rows)
+    tables = [results.table(session, row) for row in rows]
+    names = {metric["name"] for metric in tables[1].metrics}
+    shared = [metric for metric in tables[0].metrics if metric["name"] in names]
+    return render(
+        request, "compare.html", rankings=answers, metrics=shared, moves=_moves(tables[0].models, tables[1].models)
+    )
+
+
+def _moves(before: Sequence[ModelRow], after: Sequence[ModelRow]) -> list[dict[str, Any]]:
+    """Every model of either ranking with its places in both, in the order of the second."""
+    places = [
+        {row.model_id: (place, row) for place, row in enumerate(rows, start=1) if row.state == "succeeded"}
+        for rows in (before, after)
+    ]
+    moves: list[dict[str, Any]] = []
+    order = [*places[1], *(model for model in places[0] if model not in places[1])]
+    for model in order:
+        (old, old_row), (new, new_row) = (place.get(model, (None, None)) for place in places)
+        shown = new_row or old_row
+        assert shown is not None  # noqa: S101 - the model is in one of the two
+        moves.append(
+            {
+                "model_id": model,
+                "model": shown.model,
+                "places": (old, new),
+                "moved": None if old is None or new is None else old - new,
+                "changes": _changes(old_row, new_row),
+            }
+        )
+    return moves
+
+
+def _changes(before: ModelRow | None, after: ModelRow | None) -> dict[str, float]:
+    """Metric -> how much the score of a model that is in both rankings changed."""
+    if before is None or after is None:
+        return {}
+    return {
+        name: new.value - old.value
+        for name, new in after.scores.items()
+        if (old := before.scores.get(name)) and old.value is not None and new.value is not None
+    }

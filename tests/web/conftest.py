@@ -1,0 +1,127 @@
+"""A real browser on pages of a real server; without Chromium (`apt-get install chromium`) the tests are skipped."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from app.settings import Settings
+from tests.conftest import NewDatabase
+from tests.service import FAST, Service, draw_images, running, save_model
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "<script>document.title='owned'</script>"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Every other host is unreachable: a page that needs one shows it.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium as the system has it."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium; install it with: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, new_sqlite: NewDatabase) -> Iterator[Service]:
+    """A server with a worker, data sets and models, some of whose names are hostile."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "weights").mkdir()
+    draw_images(folder / "images" / "shapes")
+    (folder / "images" / "shapes" / "class-0").rename(folder / "images" / "shapes" / "<b>bold class")
+    (folder / "images" / "shapes" / "class-1" / "<img src=x>.png").write_bytes(b"not an image")
+    settings = Settings(
+        home=folder / "home",
+        database_url=new_sqlite(),
+        data_roots=(folder / "images",),
+        model_roots=(folder / "weights",),
+        unreadable_share_limit=0.5,
+        **FAST,
+    )
+    with running(settings) as service:
+        service.call("POST", "/v1/datasets", {"location": str(folder / "images" / "shapes")})
+        for seed, name in enumerate(["small", "second", HOSTILE]):
+            body = save_model(folder / "weights", f"model-{seed}", "mobilenetv2_035", num_classes=5, seed=seed)
+            service.call("POST", "/v1/models", body | {"name": name, "license": f"license-{seed}"})
+        service.until_ready("/v1/datasets/shapes")
+        models = [item["id"] for item in service.call("GET", "/v1/models")["items"]]
+        service.call("POST", "/v1/zoos", {"name": "everything", "models": models}, status=201)
+        yield service
+
+
+@pytest.fixture(scope="session")
+def finished(site: Service) -> dict[str, str]:
+    """A ranking that has ended."""
+    question = {
+        "name": "finished",
+        "target": "shapes",
+        "zoo": "everything",
+        "metrics": ["leep", "tmi", "nce"],
+        "ensembles": [{"size": 2}],
+    }
+    ranking: dict[str, str] = site.until_final(site.call("POST", "/v1/rankings", question))
+    assert ranking["state"] == "succeeded"
+    return ranking
+
+
+class Watch:
+    """What a page complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._console)
+        page.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+
+@pytest.fixture
+def context(browser: Browser, site: Service) -> Iterator[BrowserContext]:
+    """A fresh browser profile."""
+    context = browser.new_context(base_url=str(site.http.base_url))
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page that must not complain."""
+    page = context.new_page()
+    watch = Watch(page)
+    yield page
+    assert watch.errors == []
+
+
+AXE = (Path(__file__).parent / "axe.min.js").read_text()
+
+
+def serious_faults(page: Page) -> list[str]:
+    """What axe-core calls serious or critical."""
+    page.evaluate(AXE)
+    found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
+    return [
+        f"{fault['id']}: {node['html'][:200]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
