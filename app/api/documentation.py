@@ -81,10 +81,10 @@ def install(app: FastAPI) -> None:
 
 @router.get("/")
 def begin(request: Request) -> Response:
-    """Browsers are sent to the documentation; programs get links."""
+    """Browsers are sent to the pages; programs get links."""
     accept = request.headers.get("accept", "")
     if quality(accept, HTML) > quality(accept, JSON):
-        answer: Response = RedirectResponse("docs")
+        answer: Response = RedirectResponse("rankings")
     else:
         links = {
             "documentation": "/docs",

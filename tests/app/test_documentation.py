@@ -49,8 +49,7 @@ def page(settings: Settings) -> Iterator[Any]:
 
 
 def test_swagger_shows_operations_and_tries_them_out(page: Any) -> None:
-    page.goto("/")
-    assert page.url.endswith("/docs")
+    page.goto("/docs")
     page.wait_for_selector(".opblock")
     assert page.locator(".opblock").count() > 20
     block = page.locator("#operations-metrics-get_metric")
@@ -87,7 +86,7 @@ def test_documentation_needs_no_key(client: TestClient, path: str) -> None:
 
 def test_browsers_are_sent_to_the_documentation_and_programs_get_links(client: TestClient) -> None:
     browser = client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
-    assert (browser.status_code, browser.headers["location"]) == (307, "docs")
+    assert (browser.status_code, browser.headers["location"]) == (307, "rankings")
     for accept in ("application/json", "*/*"):
         links = client.get("/", headers={"Accept": accept}).json()["links"]
         assert {client.get(link).status_code for link in links.values()} <= {200, 401, 503}
