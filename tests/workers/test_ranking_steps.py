@@ -18,9 +18,10 @@ from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, 
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from workers import runtime
+from workers.images.index import IndexStore
+from workers.images.reading import ImageReaders
 from workers.inspection.images import inspect_dataset
 from workers.ranking import steps
-from workers.ranking.planning import index_path
 from workers.scoring.commands import commands
 from workers.store.features import FeatureStore
 
@@ -79,16 +80,18 @@ def work(request: pytest.FixtureRequest, settings: Settings) -> Iterator[runtime
         features=store,
         extractor=Drawing(store),  # type: ignore[arg-type]
         scorers=InThisProcess(settings),  # type: ignore[arg-type]
+        readers=ImageReaders(settings),
     )
     runtime.start(parts)
     yield parts
+    parts.readers.close()
     parts.database.close()
 
 
 @pytest.fixture
 def submit(work: runtime.Runtime, settings: Settings) -> Callable[..., str]:
     """Stores a ranking of three classes of digits and two models, as the API would."""
-    index = inspect_dataset(BuiltinSpec(name="digits"), settings=settings)
+    index = inspect_dataset(BuiltinSpec(name="digits"), settings=settings, readers=work.readers)
 
     def store(metrics: tuple[str, ...] = ("leep", "logme"), **changes: Any) -> str:
         with work.database.transaction() as session:
@@ -110,7 +113,7 @@ def submit(work: runtime.Runtime, settings: Settings) -> Callable[..., str]:
                 )
                 session.flush()
                 target = row.id
-                index.save(index_path(settings, row.id))
+                IndexStore(settings).write(row.id, index)
             request: dict[str, Any] = {
                 "target": "digits",
                 "zoo": None,
