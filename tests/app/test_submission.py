@@ -199,3 +199,14 @@ class TestModel:
         add(Model, "first")
         assert app_client.post("/v1/zoos", json={"name": "z", "models": ["first"]}).status_code == 201
         assert app_client.delete("/v1/models/first").status_code == 409
+
+
+def test_an_inspection_counts_for_its_owner(app_client: TestClient, database: Database) -> None:
+    """The engine gives each owner a share of every worker."""
+    identifier = app_client.post("/v1/datasets", json={"location": "builtin:digits"}).json()["id"]
+    schema = "" if database.is_sqlite else "dbos."
+    statement = text(f"SELECT queue_name, queue_partition_key FROM {schema}workflow_status WHERE workflow_uuid = :job")
+    with database.reading() as session:
+        job = session.execute(statement, {"job": f"inspect-{identifier}"}).one()
+        row = session.get_one(Dataset, identifier)
+    assert tuple(job) == ("inspections", row.owner)
