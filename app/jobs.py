@@ -27,6 +27,7 @@ class Queue(StrEnum):
     INSPECTIONS = "inspections"
     DEVICE = "device"
     SCORING = "scoring"
+    TRIALS = "trials"
     DELIVERIES = "deliveries"
 
 
@@ -38,6 +39,7 @@ class Workflow(StrEnum):
     INSPECT_MODEL = "inspect_model"
     EXTRACT = "extract"
     SCORE = "score"
+    TRY = "try"
     DELIVER = "deliver"
 
 

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     extractor_memory_megabytes: float = Field(
         0, ge=0, description="Host memory of a model beyond the libraries'. 0: four fifths of the machine's."
     )
+    trial_time_limit_seconds: float = Field(14400, gt=0, description="One fold of one model's trial.")
     scoring_time_limit_seconds: float = Field(3600, gt=0, description="All metrics of one model, or all ensembles.")
     scorer_memory_megabytes: float = Field(
         0, ge=0, description="Of one scorer beyond its libraries. 0: four fifths of the machine's."

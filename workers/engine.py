@@ -74,8 +74,8 @@ def hold(session: Session, lease: Lease) -> None:
 def requeue(session: Session, executors: Collection[str], *, count_deaths: bool) -> list[str]:
     """Return the jobs that these workers held to their queues.
 
-    An attempt is counted against a job only if its worker died, and the job can have been the reason: the one that used
-    the device or, if none did, those that computed beside it. A ranking only waits and is never the reason.
+    An attempt is counted against a job only if its worker died, and the job can have been the reason: the ones that
+    used the device or, if none did, those that computed beside it. A ranking only waits and is never the reason.
 
     Returns:
         Ids of the jobs.
@@ -86,7 +86,8 @@ def requeue(session: Session, executors: Collection[str], *, count_deaths: bool)
         .where(jobs.c.status == PENDING, jobs.c.executor_id.in_(executors))
         .with_for_update()
     ).all()
-    suspects = {name: {Queue.DEVICE.value} for _, name, queue in held if queue == Queue.DEVICE}
+    device = {Queue.DEVICE.value, Queue.TRIALS.value}
+    suspects = {name: device for _, name, queue in held if queue in device}
     beside = {Queue.SCORING.value, Queue.INSPECTIONS.value}
     blamed = [job for job, name, queue in held if count_deaths and queue in suspects.get(name, beside)]
     _return(session, jobs.c.executor_id.in_(executors), keep_attempts_of=blamed)

@@ -16,6 +16,7 @@ from app.db.session import Database
 from app.settings import Settings
 from workers import engine, runtime
 from workers.device.extractor import Extractor
+from workers.device.trainer import Trainer
 from workers.errors import Problem, Stopping
 from workers.images.reading import ImageReaders
 from workers.inspection import workflow as inspections
@@ -59,6 +60,7 @@ def register_queues(settings: Settings) -> None:
         jobs.Queue.INSPECTIONS: INSPECTIONS_AT_ONCE,
         jobs.Queue.DEVICE: 1,
         jobs.Queue.SCORING: scorer_count(settings),
+        jobs.Queue.TRIALS: 1,
         jobs.Queue.DELIVERIES: DELIVERIES_AT_ONCE,
     }
     of_one_owner = {jobs.Queue.INSPECTIONS: settings.inspections_per_owner}
@@ -100,6 +102,7 @@ def run(settings: Settings) -> None:
         database=database,
         features=FeatureStore.of(settings),
         extractor=Extractor(settings),
+        trainer=Trainer(settings),
         scorers=scorer_pool(settings),
         readers=ImageReaders(settings),
     )
@@ -130,6 +133,7 @@ def _close(parts: runtime.Runtime, liveness: Liveness) -> None:
     DBOS.destroy(workflow_completion_timeout_sec=0)
     liveness.stop()
     parts.extractor.close()
+    parts.trainer.close()
     parts.scorers.close()
     parts.readers.close()
     parts.database.close()

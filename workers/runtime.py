@@ -14,6 +14,7 @@ from app.processes.pool import ProcessPool
 from app.settings import Settings
 from workers import engine
 from workers.device.extractor import Extractor
+from workers.device.trainer import Trainer
 from workers.images.reading import ImageReaders
 from workers.store.features import FeatureStore
 
@@ -32,6 +33,7 @@ class Runtime:
     database: Database
     features: FeatureStore
     extractor: Extractor
+    trainer: Trainer
     scorers: ProcessPool
     readers: ImageReaders
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -64,6 +66,7 @@ class Runtime:
     def close(self) -> None:
         """End the processes and give the connections back."""
         self.extractor.close()
+        self.trainer.close()
         self.scorers.close()
         self.readers.close()
         self.database.close()

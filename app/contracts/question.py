@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from app.contracts.base import Body, JsonObject, Name, Reference, Text
+from app.contracts.trials import TrialChoice
 
-DEFAULT_METRICS = ["logme", "tmi", "h_score", "leep", "nce"]
+# Those whose advice was best against fine-tuned accuracies; docs/truth.md.
+DEFAULT_METRICS = ["nce", "logme", "tmi"]
 
 
 MetricName = Annotated[Text, Field(min_length=1, max_length=64)]
@@ -119,6 +121,10 @@ class RankingCreate(Body):
         None, description="Data set for PED's reference features; default: the model's own source sample."
     )
     intervals: IntervalChoice | None = Field(IntervalChoice(), description="How sure; null: no resampling.")
+    trial: TrialChoice | None = Field(
+        None, description="Fine-tune each model briefly too, and advise by what it learns; null: no trial."
+    )
+    history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
     given_ensembles: list[Members] = Field(
         default_factory=list, max_length=100, description="Ensembles of your own, to be scored beside the chosen ones."

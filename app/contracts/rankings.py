@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.contracts.base import Contract
 from app.contracts.question import EnsembleChoice, IntervalChoice, MetricChoice, SampleChoice
+from app.contracts.trials import TrialChoice
 
 
 class RankingRequest(Contract):
@@ -27,6 +28,8 @@ class RankingRequest(Contract):
     reference: str | None
     sources: dict[str, str]
     intervals: IntervalChoice | None
+    trial: TrialChoice | None = None
+    history: bool = True
     ensembles: tuple[EnsembleChoice, ...]
     given_ensembles: tuple[tuple[str, ...], ...]
 

@@ -2,6 +2,7 @@
 
 from pydantic import AliasChoices, Field
 
+from app.contracts.advice import Recommendation
 from app.contracts.base import Contract, JsonObject
 
 Ranks = dict[str, int]
@@ -70,6 +71,7 @@ class Summary(Contract):
     abstentions: dict[str, str] = Field(default_factory=dict)
     consensus: ConsensusSummary | None = None
     disagreement: Disagreement | None = None
+    recommendation: Recommendation | None = None
 
     def public(self) -> JsonObject:
         """What is said of the whole table; the rest is shown in its rows."""

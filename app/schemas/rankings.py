@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
+from app.contracts.advice import Recommendation
 from app.contracts.base import Body, JsonObject
 from app.contracts.question import EnsembleReading, Members
+from app.db.advice_tables import TrialState
 from app.db.tables import ModelRunState, RankingState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
@@ -44,9 +46,30 @@ class RankingAnswer(OwnedAnswer):
     counters: dict[str, int] = Field(
         description="Images decoded, models loaded, pieces of evidence and scores made and reused."
     )
+    recommendation: Recommendation | None = Field(
+        description="What is advised: the order, which to fine-tune, why, and how sure; null until the end."
+    )
     started_at: datetime | None
     finished_at: datetime | None
     links: dict[str, str]
+
+
+class TrialAnswer(Answer):
+    """One model's short fine-tuning."""
+
+    state: TrialState
+    reason: str | None = Field(description="Why it was left early: excluded by its interval, or the budget was spent.")
+    folds_done: int
+    accuracy: float | None = Field(description="On the images held out so far.")
+    nll: float | None = Field(description="Mean negative log-likelihood of the true class there; lower is better.")
+    side: int | None = Field(description="Of the images, in pixels.")
+    stage: str | None
+    done: int
+    total: int
+    seconds: float
+    seconds_left: float | None = Field(description="Of the fold that runs, once its speed is known.")
+    warnings: list[str]
+    problem: Problem | None
 
 
 class ScoreAnswer(Answer):
@@ -73,6 +96,7 @@ class ModelRow(Answer):
     scores: dict[str, ScoreAnswer]
     layers: dict[str, dict[str, ScoreAnswer]] = Field(description="Layer -> metric -> score, ranked inside the model.")
     consensus_rank: int | None
+    trial: TrialAnswer | None = Field(description="null: not tried.")
     parameters: int | None
     seconds: dict[str, float] | None = Field(description="Seconds of each stage.")
     images_per_second: float | None
@@ -91,6 +115,7 @@ class ResultsAnswer(Answer):
         description="The metrics of this ranking with their parameters and how to read them."
     )
     models: list[ModelRow]
+    recommendation: Recommendation | None = Field(description="See the ranking.")
     summary: JsonObject | None = Field(
         description="Consensus, metrics that abstain, how much the others disagree, and each model's chance to come "
         "first on another sample of these images; null until the end."

@@ -14,6 +14,7 @@ from app.contracts.rankings import RankingRequest
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
+from app.db.repositories.trials import Trials
 from app.db.tables import (
     Dataset,
     Model,
@@ -61,6 +62,8 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
             reference=_usable_dataset(session, caller, body.reference, "/reference").id if body.reference else None,
             sources=_sources(session, caller, models),
             intervals=body.intervals,
+            trial=body.trial,
+            history=body.history,
             ensembles=tuple(body.ensembles),
             given_ensembles=_given_ensembles(models, body),
         ),
@@ -185,6 +188,7 @@ def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Rank
     if not rankings.move(row.id, RankingState.CANCELLED):
         raise Conflict(f"{row.id} has ended already: {row.state.value}")
     rankings.end_unfinished_runs(row.id, ModelRunState.CANCELLED, None)
+    Trials(session).cut_off(row.id, "the ranking was cancelled")
     session.refresh(row)
     jobs.cancel(session, row.id)
     return row

@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.contracts.ensembles import EnsembleResult
 from app.contracts.summary import Interval, Summary
+from app.db.advice_tables import RankingTrial
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
+from app.db.repositories.trials import Trials
 from app.db.tables import Model, Ranking, RankingModel, Score
 from app.schemas.base import Problem
 from app.schemas.rankings import (
@@ -22,6 +24,7 @@ from app.schemas.rankings import (
     ResultsAnswer,
     ScoreAnswer,
     TargetAnswer,
+    TrialAnswer,
 )
 from estimators.catalog import METRICS, Metric
 
@@ -47,6 +50,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             priority=ranking.request.priority,
             model_counts=counts[ranking.id],
             counters=counters[ranking.id].plain(),
+            recommendation=ranking.summary and ranking.summary.recommendation,
             started_at=ranking.started_at,
             finished_at=ranking.finished_at,
             links={
@@ -78,8 +82,12 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
     for cell, score in rankings.scores(ranking.id):
         cells.setdefault(cell.model_id, {}).setdefault(cell.layer, {})[cell.metric] = score
     summary = ranking.summary or Summary(order=())
-    rows = [_row(run, models[run.model_id], cells.get(run.model_id, {}), summary) for run in runs]
-    place = {identifier: index for index, identifier in enumerate(summary.order)}
+    trials = {trial.model_id: trial for trial in Trials(session).of(ranking.id)}
+    rows = [
+        _row(run, models[run.model_id], cells.get(run.model_id, {}), summary, trials.get(run.model_id)) for run in runs
+    ]
+    order = [advised.model_id for advised in summary.recommendation.order] if summary.recommendation else summary.order
+    place = {identifier: index for index, identifier in enumerate(order)}
     rows.sort(key=lambda row: place.get(row.model_id, len(place)))
     return ResultsAnswer(
         ranking_id=ranking.id,
@@ -95,12 +103,19 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
             for metric in ranking.request.metrics
         ],
         models=rows,
+        recommendation=summary.recommendation,
         summary=summary.public() or None,
         counters=rankings.counters([ranking])[ranking.id].plain(),
     )
 
 
-def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], summary: Summary) -> ModelRow:
+def _row(
+    run: RankingModel,
+    model: Model,
+    layers: dict[str, dict[str, Score]],
+    summary: Summary,
+    trial: RankingTrial | None,
+) -> ModelRow:
     intervals = summary.intervals.get(run.model_id, {})
     layer_ranks = summary.layer_ranks.get(run.model_id, {})
     return ModelRow(
@@ -133,12 +148,31 @@ def _row(run: RankingModel, model: Model, layers: dict[str, dict[str, Score]], s
             if len(layers) > 1
         },
         consensus_rank=summary.consensus and summary.consensus.ranks.get(run.model_id),
+        trial=None if trial is None else _trial(trial),
         parameters=model.parameters,
         seconds=run.seconds,
         images_per_second=run.images_per_second,
         reused=run.reused,
         warnings=list(run.warnings or ()),
         problem=Problem.of(run.problem),
+    )
+
+
+def _trial(row: RankingTrial) -> TrialAnswer:
+    return TrialAnswer(
+        state=row.state,
+        reason=row.reason,
+        folds_done=row.folds_done,
+        accuracy=row.accuracy,
+        nll=row.nll,
+        side=row.side,
+        stage=row.stage,
+        done=row.done,
+        total=row.total,
+        seconds=row.seconds,
+        seconds_left=row.seconds_left,
+        warnings=row.warnings or [],
+        problem=Problem.of(row.problem),
     )
 
 

@@ -11,7 +11,7 @@ NAME_test_probabilities.npz with y_test, and MODEL__seed0 for each model).
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,30 +78,31 @@ def measure_evidence(cells: Cells, target: targets.Target, entry: Mapping[str, A
 
 
 def measure_trial(
-    cells: Cells, target: targets.Target, entry: Mapping[str, Any], folder: Path, pixels: NDArray[np.uint8]
+    cells: Cells,
+    target: targets.Target,
+    entry: Mapping[str, Any],
+    folder: Path,
+    pixels: NDArray[np.uint8],
+    wanted: Sequence[int],
 ) -> None:
-    """k short fine-tunings on the training images, each predicting the fold that it has not seen."""
-    identity = f"{target.name}/{entry['name']}/trial"
-    if identity in cells.found:
+    """Short fine-tunings on the training images, each predicting the fold that it has not seen."""
+    missing = [fold for fold in wanted if f"{target.name}/{entry['name']}/trial-{fold}" not in cells.found]
+    if not missing:
         return
     labels = target.labels[target.train]
     folds = stratified_folds(labels, FOLDS)
     tuner = FineTuner(zoo.build(entry, folder), _images(entry, pixels, labels, target.classes), torch.device("cpu"))
-    probabilities = np.zeros((labels.size, target.classes), dtype=np.float32)
-    outcomes = []
-    for fold in range(FOLDS):
+    for fold in missing:
         held_out = np.flatnonzero(folds == fold)
         outcome = tuner.run(np.flatnonzero(folds != fold), held_out, TRIAL)
-        probabilities[held_out] = outcome.probabilities
-        outcomes.append(outcome)
-    values = {
-        "nll": negative_log_likelihood(probabilities, labels),
-        "accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
-        "probe_accuracy": float(np.mean([outcome.probe_accuracy for outcome in outcomes])),
-        "seconds": round(sum(outcome.seconds for outcome in outcomes), 2),
-        "folds": [{"nll": outcome.nll, "accuracy": outcome.accuracy} for outcome in outcomes],
-    }
-    cells.add(identity, values, probabilities=probabilities, labels=labels, folds=folds)
+        values = {
+            "nll": outcome.nll,
+            "accuracy": outcome.accuracy,
+            "probe_accuracy": outcome.probe_accuracy,
+            "seconds": round(outcome.seconds, 2),
+        }
+        arrays = {"probabilities": outcome.probabilities, "rows": held_out, "labels": labels[held_out]}
+        cells.add(f"{target.name}/{entry['name']}/trial-{fold}", values, **arrays)
 
 
 def measure_truth(cells: Cells, target: targets.Target, entry: Mapping[str, Any], folder: Path, seeds: int) -> None:
@@ -156,18 +157,24 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cells = Cells(arguments.work)
-    for chosen in arguments.targets:
-        name, _, path = chosen.partition("=")
-        target = targets.load(name, Path(path) if path else None, arguments.truth)
-        print(f"{name}: {target.classes} classes, {target.train.size} to train on, {target.test.size} to test on")
-        squashed: NDArray[np.uint8] | None = None
-        for entry in zoo.entries(arguments.zoo):
-            if squashed is None:
-                squashed = pixels_of(target, target.train, zoo.input_of(entry, SIZE))
-            measure_trial(cells, target, entry, arguments.zoo, squashed)
-            measure_evidence(cells, target, entry, arguments.zoo)
-            if arguments.truth is None or not take_truth(cells, target, entry, arguments.truth):
-                measure_truth(cells, target, entry, arguments.zoo, arguments.seeds)
+    chosen = [named.partition("=") for named in arguments.targets]
+    found = [targets.load(name, Path(path) if path else None, arguments.truth) for name, _, path in chosen]
+    # One fold of every model on every target before the others: a study that is cut off is still about all of them.
+    for wanted in ([0], list(range(FOLDS))):
+        for target in found:
+            shape = f"{target.classes} classes, {target.train.size} to train on, {target.test.size} to test on"
+            print(f"{target.name}: {shape}", flush=True)
+            _measure(cells, target, arguments, wanted)
+
+
+def _measure(cells: Cells, target: targets.Target, arguments: argparse.Namespace, wanted: Sequence[int]) -> None:
+    entries = zoo.entries(arguments.zoo)
+    squashed = pixels_of(target, target.train, zoo.input_of(entries[0], SIZE))
+    for entry in entries:
+        measure_evidence(cells, target, entry, arguments.zoo)
+        measure_trial(cells, target, entry, arguments.zoo, squashed, wanted)
+        if arguments.truth is None or not take_truth(cells, target, entry, arguments.truth):
+            measure_truth(cells, target, entry, arguments.zoo, arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -129,6 +129,33 @@ def evaluate(
     return results
 
 
+def paired_difference(
+    *, first: Any, second: Any, accuracies: Any, measure: str, resamples: int = 500, seed: int = 0
+) -> PairedTest | None:
+    """Compare two scores on one target, over bootstrap samples of its models that both share.
+
+    Args:
+        first, second, accuracies: (M,) finite numbers.
+        measure: one of ``MEASURES``; where less is better, a negative difference is in the first score's favour.
+
+    Returns:
+        The difference with its interval and twice the smaller share of resamples on either side of zero; None if the
+        measure has no value for one of them.
+    """
+    x, y = pair_of(first, accuracies)
+    z, _ = pair_of(second, accuracies)
+    function = MEASURES[measure]
+    difference = function(x, y) - function(z, y)
+    if np.isnan(difference):
+        return None
+    draws = np.random.default_rng(seed).integers(x.size, size=(resamples, x.size))
+    drawn = np.array([function(x[rows], y[rows]) - function(z[rows], y[rows]) for rows in draws])
+    kept = drawn[~np.isnan(drawn)]
+    found = _measure(difference, kept, 0.95)
+    p_value = 1.0 if kept.size == 0 else min(1.0, 2 * min(float(np.mean(kept <= 0)), float(np.mean(kept >= 0))))
+    return PairedTest(1, difference, found.low, found.high, p_value)
+
+
 def over_targets(
     values: Sequence[float], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> Measure:

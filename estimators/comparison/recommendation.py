@@ -26,7 +26,7 @@ FEWEST, MOST = 2, 3
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """Attributes:
-    order: (M,) models, best first: by score, but those that the trial dropped or could not fine-tune come last.
+    order: (M,) models, best first: by score, those that a trial dropped after the others.
     score: (M,) weighted mean place, from 0 to 1.
     places: rung -> (M,) the model's place on it, NaN where it has none.
     fine_tune: how many of the first are worth fine-tuning.
@@ -44,10 +44,11 @@ class Recommendation:
 
 def recommend(
     *,
-    known: Sequence[Sequence[float]] = (),
-    metrics: Sequence[Sequence[float]] = (),
+    known: Sequence[Any] = (),
+    metrics: Sequence[Any] = (),
     losses: Any = None,
     correct: Any = None,
+    dropped: Sequence[bool] | None = None,
     seed: int = 0,
 ) -> Recommendation:
     """Combine the rungs.
@@ -58,6 +59,7 @@ def recommend(
         losses: (M, N) -log p of the true class for every image that the trial held out; NaN where it did not, or not
             yet. A model may have no row of numbers at all.
         correct: (M, N) whether the most likely class was the true one; read where ``losses`` are numbers.
+        dropped: (M,) models that a trial excluded, or that could not be fine-tuned: they come last.
         seed: of the resampling of images.
 
     Raises:
@@ -82,11 +84,8 @@ def recommend(
         score = np.nan_to_num(_mean_where_known(list(places.values()), weights), nan=0.5)
     else:
         score = np.full(count, 0.5)
-    dropped = np.zeros(count, dtype=bool)
-    if losses is not None:
-        predicted = np.sum(~np.isnan(np.asarray(losses, dtype=np.float64)), axis=1)
-        dropped = predicted < predicted.max()
-    order = np.lexsort((-score, dropped))
+    out = np.zeros(count, dtype=bool) if dropped is None else np.asarray(dropped, dtype=bool)
+    order = np.lexsort((-score, out))
     expected = None
     fine_tune = min(MOST, count)
     if losses is not None and correct is not None:
@@ -149,7 +148,7 @@ def _expected_regret(
     complete = order[counts[order] == counts.max()]
     shared = ~np.isnan(losses[complete]).any(axis=0)
     number = int(shared.sum())
-    if number == 0:
+    if number == 0 or order[0] not in complete:
         return None
     draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=DRAWS)
     accuracies = (draws @ correct[complete][:, shared].T) / number

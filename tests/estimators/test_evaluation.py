@@ -17,6 +17,7 @@ from estimators.comparison.evaluation import (
     against,
     evaluate,
     over_targets,
+    paired_difference,
     paired_test,
     regret,
     relative_accuracy,
@@ -88,6 +89,20 @@ def test_intervals_hold_the_value_and_come_back_by_seed() -> None:
 def test_bad_input_is_named(scores: list[float], accuracies: list[float]) -> None:
     with pytest.raises(InvalidEvidence, match="scores and truth"):
         evaluate(scores=scores, accuracies=accuracies)
+
+
+def test_two_scores_on_one_target_are_compared_model_by_model() -> None:
+    accuracies = np.arange(20.0)
+    good, bad = accuracies + 0.1, np.random.default_rng(0).permutation(20).astype(float)
+    found = paired_difference(first=good, second=bad, accuracies=accuracies, measure="weighted_kendall")
+    assert found is not None
+    assert found.difference > 0.3
+    assert found.p_value < 0.05
+    same = paired_difference(first=good, second=accuracies, accuracies=accuracies, measure="regret_1")
+    assert same is not None
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    flat = paired_difference(first=np.ones(20), second=bad, accuracies=accuracies, measure="kendall")
+    assert flat is None
 
 
 def test_the_sign_flip_test_by_hand() -> None:

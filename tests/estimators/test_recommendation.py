@@ -79,10 +79,15 @@ def test_the_race_rarely_drops_the_best() -> None:
 
 
 def test_what_the_trial_dropped_comes_last() -> None:
-    losses, correct = _trial([1.0, 0.9, 0.0], 120)
+    evidence = {"known": [[0.0, 1.0, 9.0]], "metrics": [[0.0, 1.0, 9.0]]}
+    assert recommend(**evidence).order[0] == 2
+    assert recommend(**evidence, dropped=[False, False, True]).order.tolist() == [1, 0, 2]
+
+
+def test_a_model_cut_off_by_the_budget_is_still_compared() -> None:
+    losses, correct = _trial([0.0, 0.1, 1.5], 120)
     losses[2, 40:] = NAN
-    found = recommend(known=[[0.0, 1.0, 9.0]], metrics=[[0.0, 1.0, 9.0]], losses=losses, correct=correct)
-    assert found.order[-1] == 2
+    assert recommend(losses=losses, correct=correct).order[0] == 2
 
 
 def test_expected_regret_falls_with_k_and_ends_at_zero() -> None:

@@ -44,10 +44,7 @@ def summarize(choice: IntervalChoice | None, order: Sequence[str], cells: Cells)
         by_layer.setdefault(cell.layer, {}).setdefault(cell.metric, {})[cell.model_id] = score
     heads = by_layer.get(HEAD, {})
     combined = {metric: pool_values(metric, scores) for metric, scores in heads.items() if METRICS[metric].combine}
-    values = {
-        metric: combined.get(metric) or {model: float(score.value or 0.0) for model, score in scores.items()}
-        for metric, scores in heads.items()
-    }
+    values = {metric: combined.get(metric) or _values(scores) for metric, scores in heads.items()}
     ranks = {metric: competition_ranks(scores) for metric, scores in values.items()}
     drawn = {metric: resamples_of(metric, scores) for metric, scores in heads.items()}
     abstaining = abstentions({metric: [_value(score) for score in scores.values()] for metric, scores in heads.items()})
@@ -74,6 +71,22 @@ def summarize(choice: IntervalChoice | None, order: Sequence[str], cells: Cells)
         consensus=agreement,
         disagreement=disagreement,
     )
+
+
+def values_of(cells: Cells, models: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Metric -> model -> value on the head's features; what is relative to a pool is taken over these models."""
+    heads: dict[str, dict[str, Score]] = {}
+    for cell, score in cells:
+        if cell.layer == HEAD and score.value is not None and cell.model_id in models:
+            heads.setdefault(cell.metric, {})[cell.model_id] = score
+    return {
+        metric: pool_values(metric, scores) if METRICS[metric].combine else _values(scores)
+        for metric, scores in heads.items()
+    }
+
+
+def _values(scores: Mapping[str, Score]) -> dict[str, float]:
+    return {model: float(score.value or 0.0) for model, score in scores.items()}
 
 
 def consensus_of(

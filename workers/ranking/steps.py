@@ -18,13 +18,17 @@ from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
+from app.db.repositories.trials import Trials
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
 from workers.errors import EvidenceMissing, Problem
 from workers.ranking import planning
+from workers.ranking.advice import advise, evaluations_of, records_of
 from workers.ranking.conclusion import conclude as draw_conclusion
 from workers.ranking.planning import Planner
 from workers.runtime import Runtime, current
 from workers.store.features import HEAD
+from workers.store.trials import TrialStore
+from workers.trials.predictions import held_out
 
 log = structlog.stdlib.get_logger(__name__)
 PROGRESS_SECONDS = 0.5
@@ -56,7 +60,7 @@ def plan(ranking_id: str) -> dict[str, Any]:
 
     Returns:
         ``extract``: ids of models that lack evidence; ``score``: ids of those that lack scores only; ``priority``;
-        ``in_flight``: how many models may be under way at once.
+        ``in_flight``: how many models may be under way at once; ``trial``: whether there is one.
     """
     runtime = current()
     work: dict[str, Any] = {
@@ -64,12 +68,13 @@ def plan(ranking_id: str) -> dict[str, Any]:
         "score": [],
         "priority": 1,
         "in_flight": runtime.settings.models_in_flight_per_ranking,
+        "trial": False,
     }
     with runtime.database.reading() as session:
         ranking = Rankings(session).get(ranking_id)
         if ranking is None or ranking.state.is_final:
             return work
-        work["priority"] = ranking.priority
+        work |= {"priority": ranking.priority, "trial": ranking.request.trial is not None}
         datasets, models = _resources(session, ranking)
         withdrawn = Models(session).withdrawn(ranking)
         runs = [run.model_id for run in Rankings(session).models(ranking_id) if run.state in UNFINISHED_RUNS]
@@ -438,12 +443,28 @@ def conclude(ranking_id: str) -> str:
         runs = rankings.models(ranking_id)
         models = Models(session).get_many(run.model_id for run in runs)
         cells = rankings.scores(ranking_id)
+        trials = list(Trials(session).of(ranking_id))
+        records, evaluations = records_of(session, ranking), evaluations_of(session, ranking)
     succeeded = [run for run in runs if run.state is ModelRunState.SUCCEEDED]
     values: dict[str, Any] = {}
     state = RankingState.SUCCEEDED
     if succeeded:
         summary, ensembles = draw_conclusion(runtime, ranking, succeeded, models, cells)
-        values = {"summary": summary, "ensembles": ensembles}
+        losses, hits = held_out(TrialStore.of(runtime.settings), trials)
+        recommendation = advise(
+            [models[run.model_id] for run in succeeded],
+            cells,
+            records,
+            evaluations,
+            trials,
+            losses,
+            hits,
+            summary.abstentions,
+        )
+        values = {
+            "summary": summary.model_copy(update={"recommendation": recommendation}),
+            "ensembles": ensembles,
+        }
     else:
         state = RankingState.FAILED
         values = {"problem": failure("extraction-problem", "no model gave a result; each model's row says why")}

@@ -12,6 +12,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 from app.jobs import APPLICATION_VERSION, PRIORITIES, Queue, Workflow
 from workers.durable import ATTEMPTS, step
 from workers.ranking import steps as ranking_steps
+from workers.trials.workflow import run_trial
 
 RESULT_POLLING_SECONDS = 0.2
 EXTRACTIONS_AGAIN = 2
@@ -54,6 +55,8 @@ def rank(ranking_id: str) -> str:
         score_the_oldest()
     for model_id, handle in scoring:
         _result(ranking_id, model_id, handle)
+    if work["trial"]:
+        run_trial(ranking_id)
     return conclude(ranking_id)
 
 

@@ -116,6 +116,14 @@ class Evidence:
         self.close()
 
 
+def entries_of(settings: Settings) -> EntryStore:
+    """Where features and predictions lie, under one quota."""
+    quota, reserve = (
+        int(gigabytes * 1e9) for gigabytes in (settings.feature_quota_gigabytes, settings.disk_reserve_gigabytes)
+    )
+    return FolderStore(settings.features_folder, quota, reserve)
+
+
 class FeatureStore:
     """Evidence by key."""
 
@@ -125,10 +133,7 @@ class FeatureStore:
     @classmethod
     def of(cls, settings: Settings) -> "FeatureStore":
         """The store that the settings describe."""
-        quota, reserve = (
-            int(gigabytes * 1e9) for gigabytes in (settings.feature_quota_gigabytes, settings.disk_reserve_gigabytes)
-        )
-        return cls(FolderStore(settings.features_folder, quota, reserve))
+        return cls(entries_of(settings))
 
     def has_many(self, keys: Iterable[str]) -> set[str]:
         """Those of ``keys`` that are there. One that is damaged is found out when it is opened."""

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from app.db import webhook_tables  # noqa: F401 - its tables are part of the metadata
+from app.db import advice_tables, webhook_tables  # noqa: F401 - their tables are part of the metadata
 from app.db.tables import Base
 
 engine = context.config.attributes["engine"]

@@ -1,0 +1,44 @@
+"""The worker's handle of what fine-tunes: a process beside the extractor's, so that no ranking waits for a trial."""
+
+from collections.abc import Callable
+
+from app.contracts.trials import FoldCommand, FoldResult
+from app.processes.parent import ChildProcess
+from app.processes.role import Progress, Role
+from app.settings import Settings
+
+TRAINER = Role(
+    name="trainer",
+    module="workers.device.training_commands",
+    time_setting="trial_time_limit_seconds",
+    memory_setting="extractor_memory_megabytes",
+    remedy="take a smaller model or smaller images",
+)
+
+
+class Trainer:
+    """Fine-tunings, one at a time from any thread; all raise what `ChildProcess.call` raises."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._process = ChildProcess(settings, TRAINER)
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the running process, if there is one."""
+        return self._process.process_id
+
+    def run_fold(
+        self,
+        command: FoldCommand,
+        *,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> FoldResult:
+        """See `workers.device.trials.run_fold`."""
+        return FoldResult.read(
+            self._process.call("run_fold", command.plain(), progress=progress, should_stop=should_stop)
+        )
+
+    def close(self) -> None:
+        """Kill the process; a command that runs, and any later one, raises `Stopping`."""
+        self._process.close()

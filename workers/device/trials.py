@@ -1,0 +1,120 @@
+"""Try one model: train on all folds but one, predict that one, store what was predicted."""
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import nn
+
+from app.contracts.models import InputConfiguration
+from app.contracts.trials import FoldCommand, FoldResult
+from app.settings import Settings
+from workers.device.extraction import select_device
+from workers.device.fine_tuning import FineTuner, Images, Recipe
+from workers.device.loading import load_model
+from workers.errors import ModelRefused
+from workers.images.cache import ImageCache
+from workers.images.index import IndexStore
+from workers.images.sampling import stratified_folds
+from workers.store.trials import Predictions, TrialStore
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def run_fold(command: FoldCommand, settings: Settings, progress: Progress) -> FoldResult:
+    """Fill the store with the predictions of one fold; at once if they are there.
+
+    Raises:
+        ModelRefused: the weights are not those that were inspected.
+        FineTuningFailed: see `FineTuner.run`.
+    """
+    store = TrialStore.of(settings)
+    with store.lock(command.key):
+        if command.key in store.has_many([command.key]):
+            return FoldResult.read(store.read(command.key).manifest["result"])
+        progress({"stage": "load", "done": 0, "total": 1})
+        loaded = load_model(command.spec, settings)
+        if loaded.card.weights_digest != command.card.weights_digest:
+            raise ModelRefused("the weights are not those that were inspected: register the model again")
+        device = select_device(settings)
+        body = loaded.module.to(device).to(memory_format=torch.channels_last)
+        config, warnings = fitting_input(body, command.input, command.card.input, device)
+        index = IndexStore(settings).open(command.dataset_id)
+        sample = np.array(command.sample_indices, dtype=np.int64)
+        folds = stratified_folds(index.labels[sample], command.folds, seed=command.recipe.seed)
+        with ImageCache(settings).open(index, sample, config, progress=progress) as cached:
+            images = images_of(cached.pixels, index.labels[sample], config)
+            held_out = np.flatnonzero(folds == command.fold)
+            outcome = FineTuner(body, images, device).run(
+                np.flatnonzero(folds != command.fold),
+                held_out,
+                recipe_of(command),
+                seed=command.recipe.seed,
+                progress=progress,
+            )
+        result = FoldResult(
+            nll=outcome.nll,
+            accuracy=outcome.accuracy,
+            probe_accuracy=outcome.probe_accuracy,
+            images=int(held_out.size),
+            side=config.input_size[-1],
+            body_rate=outcome.body_rate,
+            part=outcome.part,
+            seconds=round(outcome.seconds, 3),
+            device=str(device),
+            warnings=warnings,
+        )
+        manifest = {"result": result.plain(), "command": command.plain(), "versions": versions()}
+        store.write(command.key, Predictions(held_out, outcome.probabilities, images.labels[held_out], manifest))
+    return result
+
+
+def recipe_of(command: FoldCommand) -> Recipe:
+    """The recipe as the fine-tuner takes it."""
+    asked = command.recipe
+    return Recipe(epochs=asked.epochs, body_rate=asked.body_rate, shift=asked.shift, flip=asked.flip)
+
+
+def images_of(pixels: Any, labels: Any, config: InputConfiguration) -> Images:
+    """Decoded images, and how this model normalises them. Classes that the sample lacks have no output."""
+    present, codes = np.unique(labels, return_inverse=True)
+    return Images(pixels, codes.astype(np.int64), len(present), config.mean, config.std)
+
+
+def fitting_input(
+    body: nn.Module, asked: InputConfiguration, own: InputConfiguration, device: torch.device
+) -> tuple[InputConfiguration, tuple[str, ...]]:
+    """The asked input if the network runs on it, after its positions were resampled if it can do that; else its own."""
+    if runs_on(body, asked, device):
+        return asked, ()
+    resize = getattr(body, "set_input_size", None)
+    if resize is not None:
+        try:
+            resize(img_size=tuple(asked.input_size[1:]))
+        except (AssertionError, RuntimeError, TypeError, ValueError):
+            pass
+        else:
+            if runs_on(body, asked, device):
+                return asked, ()
+            resize(img_size=tuple(own.input_size[1:]))
+    side = "x".join(map(str, asked.input_size[1:]))
+    return own, (f"the network does not run on images of {side}: it was tried on its own input, which favours it",)
+
+
+def runs_on(body: nn.Module, config: InputConfiguration, device: torch.device) -> bool:
+    """Whether a blank image of that size goes through."""
+    try:
+        with torch.inference_mode():
+            network: Any = body
+            network.forward_features(torch.zeros(1, *config.input_size, device=device))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {"torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version()}
