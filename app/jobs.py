@@ -1,5 +1,8 @@
 """The only door to the job engine: enqueue in the caller's transaction, cancel, look after it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn
 
@@ -9,6 +12,7 @@ from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, Default
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from app.db.schedule_tables import Schedule
 from app.db.session import Database
 from app.settings import Settings
 
@@ -20,6 +24,19 @@ APPLICATION_VERSION = "1"
 JSON = DBOSPortableJSON
 
 
+# A cron expression is due at whole seconds.
+FIRING_WINDOW = timedelta(milliseconds=500)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSchedule:
+    """A schedule as the engine's scheduler holds it; `fired` is when it last did."""
+
+    cron: str
+    time_zone: str
+    fired: datetime | None = field(default=None, compare=False)
+
+
 class Queue(StrEnum):
     """Where work waits."""
 
@@ -29,6 +46,7 @@ class Queue(StrEnum):
     SCORING = "scoring"
     TRIALS = "trials"
     DELIVERIES = "deliveries"
+    SCHEDULES = "schedules"
 
 
 class Workflow(StrEnum):
@@ -41,6 +59,8 @@ class Workflow(StrEnum):
     SCORE = "score"
     TRY = "try"
     DELIVER = "deliver"
+    FIRE_SCHEDULE = "fire_schedule"
+    RUN_SCHEDULE = "run_schedule"
 
 
 # Lower is sooner; work without a priority would run before all other.
@@ -100,6 +120,10 @@ class Jobs:
             session, Workflow.INSPECT_DATASET, Queue.INSPECTIONS, f"inspect-{dataset_id}", dataset_id, share_of=owner
         )
 
+    def forget_inspection(self, dataset_id: str) -> None:
+        """Have the engine forget that it inspected a data set, so that it may do so again. Not inside a transaction."""
+        self._client.delete_workflows([f"inspect-{dataset_id}"])
+
     def inspect_model(self, session: Session, model_id: str) -> None:
         """Have a worker load and digest a model, once this transaction commits."""
         self._enqueue(session, Workflow.INSPECT_MODEL, Queue.DEVICE, f"inspect-{model_id}", model_id)
@@ -119,6 +143,60 @@ class Jobs:
             number,
             priority=PRIORITIES["normal"],
         )
+
+    def run_schedule(self, session: Session, run_id: str) -> None:
+        """Have a worker carry out a run that was asked for by hand, once this transaction commits."""
+        self._enqueue(session, Workflow.RUN_SCHEDULE, Queue.SCHEDULES, run_id, run_id)
+
+    def hold_schedule(self, session: Session, schedule: Schedule) -> None:
+        """Once this transaction commits, have the engine's scheduler hold a schedule as it is defined now."""
+        held = HeldSchedule(schedule.cron, schedule.time_zone)
+        self._after_commit(session, schedule.id, lambda: self.hold(schedule.id, held))
+
+    def release_schedule(self, session: Session, schedule_id: str) -> None:
+        """Once this transaction commits, have the engine's scheduler forget a schedule."""
+        self._after_commit(session, schedule_id, lambda: self.release(schedule_id))
+
+    def _after_commit(self, session: Session, schedule_id: str, act: Callable[[], None]) -> None:
+        # The engine takes no caller's transaction for this; workers compare both sides and repair what a crash leaves.
+        def run(_: Session) -> None:
+            try:
+                act()
+            except Exception:
+                log.exception("the engine's scheduler could not be told; a worker repairs it", schedule=schedule_id)
+
+        event.listen(session, "after_commit", run, once=True)
+
+    def held(self) -> dict[str, HeldSchedule]:
+        """What the engine's scheduler holds of ours, by the schedule's id."""
+        return {
+            entry["schedule_name"]: HeldSchedule(
+                entry["schedule"],
+                entry["cron_timezone"] or "UTC",
+                datetime.fromisoformat(entry["last_fired_at"]) if entry["last_fired_at"] else None,
+            )
+            for entry in self._client.list_schedules(workflow_name=Workflow.FIRE_SCHEDULE.value)
+        }
+
+    def hold(self, schedule_id: str, wanted: HeldSchedule) -> None:
+        """Put a schedule into the engine's scheduler, in place of what it holds under this id."""
+        self._client.delete_schedule(schedule_id)
+        self._client.create_schedule(
+            schedule_name=schedule_id,
+            workflow_name=Workflow.FIRE_SCHEDULE.value,
+            schedule=wanted.cron,
+            cron_timezone=wanted.time_zone,
+            context={"schedule": schedule_id},
+            queue_name=Queue.SCHEDULES.value,
+        )
+
+    def release(self, schedule_id: str) -> None:
+        """Take a schedule out of the engine's scheduler; nothing happens if it is not there."""
+        self._client.delete_schedule(schedule_id)
+
+    def fire(self, schedule_id: str, due: datetime) -> None:
+        """Fire a held schedule for a moment that nobody fired; the engine fires each moment once, whoever asks."""
+        self._client.backfill_schedule(schedule_id, due - FIRING_WINDOW, due + FIRING_WINDOW)
 
     def _enqueue(
         self,

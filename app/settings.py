@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     job_history_days: float = Field(30, gt=0, description="How long the engine keeps ended jobs; results stay.")
     polling_seconds: float = Field(0.2, gt=0, description="How often queues are looked at.")
 
+    schedule_shortest_seconds: float = Field(60, ge=1, description="No schedule may be due more often.")
+    schedule_polling_seconds: float = Field(5, gt=0, description="How soon workers notice that schedules changed.")
+    schedule_misfire_hours: float = Field(
+        24, gt=0, description="A run that nobody started in time is caught up with for so long; later it is left out."
+    )
     webhook_private_addresses: bool = Field(
         False, description="Let webhooks go to private, loopback and link-local addresses, and by plain http."
     )

@@ -23,17 +23,21 @@ from workers.inspection import workflow as inspections
 from workers.inspection.description import describe_old_models
 from workers.liveness import Liveness, executor_name
 from workers.ranking import workflow as rankings
+from workers.schedules import workflow as schedules
+from workers.schedules.keeper import ScheduleKeeper
 from workers.scoring.pool import scorer_count, scorer_pool
 from workers.store.features import FeatureStore
 from workers.webhooks import workflow as deliveries
 
 log = structlog.stdlib.get_logger(__name__)
-WORKFLOWS = (inspections, rankings, deliveries)
+WORKFLOWS = (inspections, rankings, schedules, deliveries)
 # A parent only waits, so many may; what computes is bounded by the device and the cores.
 RANKINGS_AT_ONCE = 32
 # All of them share the readers of images.
 INSPECTIONS_AT_ONCE = 16
 DELIVERIES_AT_ONCE = 8
+# A run only waits for its rankings.
+RUNS_AT_ONCE = 16
 EXECUTOR_THREADS = 128
 
 
@@ -49,6 +53,7 @@ def configuration(settings: Settings, executor: str) -> DBOSConfig:
         "enable_otlp": False,
         "log_level": "WARNING",
         "max_executor_threads": EXECUTOR_THREADS,
+        "scheduler_polling_interval_sec": settings.schedule_polling_seconds,
         "notification_listener_polling_interval_sec": max(settings.polling_seconds, 0.001),
     }
 
@@ -62,6 +67,7 @@ def register_queues(settings: Settings) -> None:
         jobs.Queue.SCORING: scorer_count(settings),
         jobs.Queue.TRIALS: 1,
         jobs.Queue.DELIVERIES: DELIVERIES_AT_ONCE,
+        jobs.Queue.SCHEDULES: RUNS_AT_ONCE,
     }
     of_one_owner = {jobs.Queue.INSPECTIONS: settings.inspections_per_owner}
     for queue, number in at_once.items():
@@ -105,6 +111,7 @@ def run(settings: Settings) -> None:
         trainer=Trainer(settings),
         scorers=scorer_pool(settings),
         readers=ImageReaders(settings),
+        jobs=jobs.Jobs(settings, database),
     )
     runtime.start(parts)
     liveness = Liveness(settings, database, executor, settings.device)
@@ -116,6 +123,8 @@ def run(settings: Settings) -> None:
     DBOS.launch()
     register_queues(settings)
     liveness.start()
+    keeper = ScheduleKeeper(settings, database, parts.jobs)
+    keeper.start()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -124,18 +133,20 @@ def run(settings: Settings) -> None:
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
     stop.wait()
     log.info("worker stops", executor=executor)
-    _close(parts, liveness)
+    _close(parts, liveness, keeper)
 
 
-def _close(parts: runtime.Runtime, liveness: Liveness) -> None:
+def _close(parts: runtime.Runtime, liveness: Liveness, keeper: ScheduleKeeper) -> None:
     # What runs goes back to its queues before anything is killed, so that no end of a process is taken for a failure.
     parts.stopping.set()
+    keeper.stop()
     DBOS.destroy(workflow_completion_timeout_sec=0)
     liveness.stop()
     parts.extractor.close()
     parts.trainer.close()
     parts.scorers.close()
     parts.readers.close()
+    parts.jobs.close()
     parts.database.close()
     log.info("worker stopped")
     sys.stdout.flush()

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db.outages import outlast_outages
 from app.db.session import Database
+from app.jobs import Jobs
 from app.processes.pool import ProcessPool
 from app.settings import Settings
 from workers import engine
@@ -36,6 +37,7 @@ class Runtime:
     trainer: Trainer
     scorers: ProcessPool
     readers: ImageReaders
+    jobs: Jobs
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -69,6 +71,7 @@ class Runtime:
         self.trainer.close()
         self.scorers.close()
         self.readers.close()
+        self.jobs.close()
         self.database.close()
 
 

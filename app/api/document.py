@@ -26,6 +26,7 @@ TAGS = [
     {"name": "rankings", "description": "Jobs: a data set, models and metrics; scores, ranks and ensembles."},
     {"name": "metrics", "description": "What can be computed, and how to read it."},
     {"name": "scores", "description": "Metrics of arrays that you send, at once."},
+    {"name": "schedules", "description": "Rankings that a cron expression repeats, their reports, and leaderboards."},
     {"name": "webhooks", "description": "Receivers of signed messages, and the log of what was sent."},
     {"name": "workers", "description": "The processes that compute, and when each was last heard of."},
     {"name": "probes", "description": "Liveness, readiness, measurements."},

@@ -11,3 +11,5 @@ RankingPath = Annotated[str, Path(description="Id or name of a ranking.", exampl
 MetricPath = Annotated[str, Path(description="Name of a metric.", examples=["leep"])]
 WebhookPath = Annotated[str, Path(description="Id or name of a webhook.", examples=["morning"])]
 DeliveryPath = Annotated[str, Path(description="Id of a delivery, as in the header `webhook-id`.")]
+SchedulePath = Annotated[str, Path(description="Id or name of a schedule.", examples=["nightly"])]
+RunPath = Annotated[str, Path(description="Id of a run, or `latest`.", examples=["latest"])]

@@ -19,6 +19,7 @@ from app.db.tables import RankingState
 from app.schemas.page import Page
 from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
 from app.services import rankings, results
+from app.submission import submit
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
 
@@ -37,7 +38,7 @@ def create_ranking(
     Evidence and scores that earlier rankings left are used again: a second ranking of the same target and models
     with another metric decodes no image and loads no model.
     """
-    row = rankings.submit(session, jobs, caller, body, request_id=request.state.request_id)
+    row = submit(session, jobs, caller, body, request_id=request.state.request_id)
     response.headers.update({"Location": f"/v1/rankings/{row.id}", "Retry-After": "2"})
     return results.answers(session, [row])[0]
 

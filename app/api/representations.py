@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 JSON = "application/json"
 CSV = "text/csv"
-UTF8_CSV = "text/csv; charset=utf-8"
 
 FINAL_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -26,6 +25,12 @@ class CsvResponse(Response):
     media_type = CSV
 
 
+class MarkdownResponse(Response):
+    """Declares a route that answers with Markdown."""
+
+    media_type = "text/markdown"
+
+
 def represent(request: Request, answer: BaseModel, *, final: bool) -> Response:
     """An answer as JSON."""
     return _conditional(request, answer.model_dump_json().encode(), JSON, final=final)
@@ -33,7 +38,12 @@ def represent(request: Request, answer: BaseModel, *, final: bool) -> Response:
 
 def represent_csv(request: Request, table: str, *, final: bool) -> Response:
     """A table as CSV."""
-    return _conditional(request, table.encode(), UTF8_CSV, final=final)
+    return represent_text(request, table, CSV, final=final)
+
+
+def represent_text(request: Request, text: str, media_type: str, *, final: bool) -> Response:
+    """Text of some kind, in UTF-8."""
+    return _conditional(request, text.encode(), f"{media_type}; charset=utf-8", final=final)
 
 
 def _conditional(request: Request, content: bytes, media_type: str, *, final: bool) -> Response:

@@ -232,7 +232,10 @@ class ZooModel(Base):
 
 
 class Ranking(Owned, Base):
-    """One job: a target, models and metrics; `request` is the whole question, normalised."""
+    """One job: a target, models and metrics; `request` is the whole question, normalised.
+
+    `question` is the same for rankings whose scores may be compared: once they have succeeded.
+    """
 
     __tablename__ = "rankings"
 
@@ -247,6 +250,7 @@ class Ranking(Owned, Base):
     counters: Mapped[Counters | None]
     summary: Mapped[Summary | None]
     ensembles: Mapped[tuple[EnsembleResult, ...] | None]
+    question: Mapped[str | None] = mapped_column(String(64), index=True)
     event_sequence: Mapped[int] = mapped_column(default=0)
     request_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -13,6 +13,7 @@ from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings
 from app.db.tables import Model, ModelRunState, Ranking
 from app.schemas.zoos import ZooQuery
 from app.services import datasets, models
+from app.submission import listed_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def of_ranking(session: Session, caller: Caller, body: RankingCreate) -> Estimat
 def _pool(session: Session, caller: Caller, body: RankingCreate) -> Sequence[Model]:
     """The models that are registered already; what a query would register first is not counted."""
     if body.zoo is None:
-        return models.resolve(session, caller, body.models or [])
+        return listed_models(session, caller, body.models or [])
     zoo = models.get_zoo(session, caller, body.zoo)
     if zoo.query is None:
         return zoos.members(session, caller, [zoo])[zoo.id]

@@ -1,7 +1,5 @@
 """Rules of models and zoos."""
 
-from collections.abc import Sequence
-
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
@@ -59,26 +57,6 @@ def delete(session: Session, caller: Caller, reference: str) -> None:
         )
     models.leave_zoos(row.id)
     models.delete(row)
-
-
-def resolve(session: Session, caller: Caller, references: Sequence[str], *, pointer: str = "/models") -> list[Model]:
-    """The models of these ids or names, in order; each must exist, none twice."""
-    found = Models(session).find_many(caller, references)
-    errors = []
-    seen: dict[str, int] = {}
-    for index, reference in enumerate(references):
-        if reference not in found:
-            errors.append({"pointer": f"{pointer}/{index}", "detail": f"there is no model {reference!r}"})
-        elif found[reference].id in seen:
-            first = seen[found[reference].id]
-            errors.append(
-                {"pointer": f"{pointer}/{index}", "detail": f"{reference!r} is the same model as number {first}"}
-            )
-        else:
-            seen[found[reference].id] = index
-    if errors:
-        raise Invalid("some models do not exist or come twice; GET /v1/models lists them", errors=errors)
-    return [found[reference] for reference in references]
 
 
 def create_zoo(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ZooCreate) -> Zoo:

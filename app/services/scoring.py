@@ -16,9 +16,9 @@ from app.processes.errors import Problem, ProcessDied, Stopping, TimeLimitExceed
 from app.processes.parent import ChildProcess
 from app.schemas.scores import ScoresAnswer
 from app.scoring.commands import ARRAY_SCORER, ArraysRefused
-from app.services.rankings import chosen_metrics
 from app.services.turns import Turns
 from app.settings import Settings
+from app.submission import chosen_metrics
 
 QUEUE_SECONDS = 30
 

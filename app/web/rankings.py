@@ -22,6 +22,7 @@ from app.errors import Invalid
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
 from app.services import estimates, overview, rankings, results
 from app.services.sessions import COOKIE
+from app.submission import submit
 from app.web import charts
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
@@ -111,7 +112,7 @@ def create_ranking(
 ) -> Response:
     """Submit it and show its live page."""
     body = _question(target, zoo, model, metric, max_samples, ensemble, name)
-    row = rankings.submit(session, jobs, caller, body, request_id=request.state.request_id)
+    row = submit(session, jobs, caller, body, request_id=request.state.request_id)
     return RedirectResponse(f"/rankings/{row.id}", 303)
 
 

@@ -17,6 +17,7 @@ from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
+from app.db.repositories.placements import Placements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
 from app.db.repositories.trials import Trials
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
@@ -24,6 +25,7 @@ from workers.errors import EvidenceMissing, Problem
 from workers.ranking import planning
 from workers.ranking.advice import advise, evaluations_of, records_of
 from workers.ranking.conclusion import conclude as draw_conclusion
+from workers.ranking.placements import placements, question
 from workers.ranking.planning import Planner
 from workers.runtime import Runtime, current
 from workers.store.features import HEAD
@@ -447,6 +449,7 @@ def conclude(ranking_id: str) -> str:
         records, evaluations = records_of(session, ranking), evaluations_of(session, ranking)
     succeeded = [run for run in runs if run.state is ModelRunState.SUCCEEDED]
     values: dict[str, Any] = {}
+    places: list[dict[str, Any]] = []
     state = RankingState.SUCCEEDED
     if succeeded:
         summary, ensembles = draw_conclusion(runtime, ranking, succeeded, models, cells)
@@ -464,13 +467,16 @@ def conclude(ranking_id: str) -> str:
         values = {
             "summary": summary.model_copy(update={"recommendation": recommendation}),
             "ensembles": ensembles,
+            "question": question(ranking),
         }
+        places = placements(ranking_id, summary, cells)
     else:
         state = RankingState.FAILED
         values = {"problem": failure("extraction-problem", "no model gave a result; each model's row says why")}
     with runtime.transaction() as session:
         if not Rankings(session).move(ranking_id, state, **values):
             return "over"
+        Placements(session).store(places)
     log.info("ranking ended", state=state.value)
     return state.value
 

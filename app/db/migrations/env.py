@@ -2,7 +2,11 @@
 
 from alembic import context
 
-from app.db import advice_tables, webhook_tables  # noqa: F401 - their tables are part of the metadata
+from app.db import (  # noqa: F401 - their tables are part of the metadata
+    advice_tables,
+    schedule_tables,
+    webhook_tables,
+)
 from app.db.tables import Base
 
 engine = context.config.attributes["engine"]

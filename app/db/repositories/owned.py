@@ -8,10 +8,11 @@ from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from app.caller import Caller
+from app.db.schedule_tables import Schedule
 from app.db.tables import Dataset, Model, Ranking, Zoo
 from app.db.webhook_tables import Webhook
 
-Row = TypeVar("Row", Dataset, Model, Zoo, Ranking, Webhook)
+Row = TypeVar("Row", Dataset, Model, Zoo, Ranking, Webhook, Schedule)
 
 
 class OwnedRepository(Generic[Row]):

@@ -12,6 +12,7 @@ from app.contracts.rankings import Counters
 from app.contracts.scores import ScoreKey
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
+    FINAL_STATES,
     Dataset,
     ModelRunState,
     Ranking,
@@ -61,6 +62,14 @@ class Rankings(OwnedRepository[Ranking]):
             named = select(Dataset.id).where(or_(Dataset.id == target, Dataset.name == target))
             conditions.append(Ranking.target_id.in_(named))
         return conditions
+
+    def open_of(self, dataset_id: str) -> list[str]:
+        """Ids of rankings of this target that have not ended."""
+        return list(
+            self.session.scalars(
+                select(Ranking.id).where(Ranking.target_id == dataset_id, Ranking.state.not_in(FINAL_STATES))
+            )
+        )
 
     def models(self, ranking_id: str) -> list[RankingModel]:
         """The models of a ranking, in the order of the request."""

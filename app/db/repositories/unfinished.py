@@ -5,6 +5,8 @@ from sqlalchemy.orm import Session
 
 from app.contracts.problems import ProblemDocument
 from app.db.repositories.rankings import Rankings
+from app.db.repositories.schedules import ScheduleRuns
+from app.db.schedule_tables import RunState, ScheduleRun
 from app.db.tables import (
     FINAL_STATES,
     Dataset,
@@ -16,7 +18,7 @@ from app.db.tables import (
     now,
 )
 
-Inspected = type[Dataset] | type[Model]
+Waiting = type[Dataset] | type[Model] | type[Ranking] | type[ScheduleRun]
 
 
 class Unfinished:
@@ -25,22 +27,26 @@ class Unfinished:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def jobs(self) -> dict[str, tuple[Inspected | type[Ranking], str]]:
+    def jobs(self) -> dict[str, tuple[Waiting, str]]:
         """Workflow id -> (table, id of the row)."""
-        found: dict[str, tuple[Inspected | type[Ranking], str]] = {}
+        found: dict[str, tuple[Waiting, str]] = {}
         for table in (Dataset, Model):
             pending = self.session.scalars(select(table.id).where(table.state == ResourceState.PENDING))
             found.update({f"inspect-{identifier}": (table, identifier) for identifier in pending})
         running = self.session.scalars(select(Ranking.id).where(Ranking.state.not_in(FINAL_STATES)))
         found.update({identifier: (Ranking, identifier) for identifier in running})
+        found.update({job: (ScheduleRun, identifier) for identifier, job in ScheduleRuns(self.session).open_jobs()})
         return found
 
-    def close(self, table: Inspected | type[Ranking], identifier: str, problem: ProblemDocument) -> None:
+    def close(self, table: Waiting, identifier: str, problem: ProblemDocument) -> None:
         """Fail the row if it has not ended by itself in between."""
         if table is Ranking:
             rankings = Rankings(self.session)
             rankings.end_unfinished_runs(identifier, ModelRunState.FAILED, problem)
             rankings.move(identifier, RankingState.FAILED, problem=problem)
+            return
+        if table is ScheduleRun:
+            ScheduleRuns(self.session).move(identifier, RunState.FAILED, problem=problem, finished_at=now())
             return
         row = self.session.get(table, identifier, with_for_update=True)
         if isinstance(row, (Dataset, Model)) and row.state is ResourceState.PENDING:

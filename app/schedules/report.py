@@ -1,0 +1,178 @@
+"""What a run changed: who entered, left and moved, what was computed and what was there already."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.db.repositories.models import Models
+from app.db.repositories.placements import Placements
+from app.db.repositories.rankings import Rankings
+from app.db.repositories.schedules import ScheduleRuns
+from app.db.schedule_tables import RunTarget, Schedule, ScheduleRun
+from app.db.tables import ModelRunState, Ranking
+from app.schemas.base import Problem
+from app.schemas.schedules import Move, Place, RunReport, TargetReport
+
+# A long table in a message helps nobody; the whole is in the JSON and the CSV.
+SHOWN_MOVES = 20
+
+
+def compose(session: Session, schedule: Schedule, run: ScheduleRun) -> RunReport:
+    """The report of a run, from the rankings that it started."""
+    targets = [_target(session, run, target) for target in ScheduleRuns(session).targets([run.id])[run.id]]
+    seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at and run.started_at else None
+    return RunReport(
+        run_id=run.id,
+        schedule_id=schedule.id,
+        schedule=schedule.name,
+        scheduled_at=run.scheduled_at,
+        finished_at=run.finished_at,
+        state=run.state,
+        seconds=seconds,
+        computed=sum(len(target.computed) for target in targets),
+        reused=sum(target.reused for target in targets),
+        targets=targets,
+    )
+
+
+def _target(session: Session, run: ScheduleRun, target: RunTarget) -> TargetReport:
+    ranking = Rankings(session).get(target.ranking_id) if target.ranking_id else None
+    previous = ScheduleRuns(session).previous_ranking(run, target.target_id) if target.target_id else None
+    placements = Placements(session)
+    present = placements.places(ranking.id) if ranking else {}
+    past = placements.places(previous.id) if previous else {}
+    runs = Rankings(session).models(ranking.id) if ranking else []
+    rows = Models(session).get_many({*present, *past, *(row.model_id for row in runs)})
+    names = {identifier: row.name for identifier, row in rows.items()}
+    problem = target.problem or (ranking.problem if ranking else None)
+    computed = [row.model_id for row in runs if row.state is ModelRunState.SUCCEEDED and not row.reused]
+    return TargetReport(
+        target=target.target,
+        target_id=target.target_id,
+        ranking_id=target.ranking_id,
+        previous_ranking_id=previous.id if previous else None,
+        data=target.data,
+        problem=Problem.of(problem),
+        counters=Rankings(session).counters([ranking])[ranking.id].plain() if ranking else {},
+        failed=_named([row.model_id for row in runs if row.state is ModelRunState.FAILED], names),
+        computed=_named(computed, names),
+        reused=sum(row.reused and row.state is ModelRunState.SUCCEEDED for row in runs),
+        seconds=_seconds(ranking),
+        **compare(past, present, names, known=previous is not None),
+    )
+
+
+def compare(
+    past: Mapping[str, int], present: Mapping[str, int], names: Mapping[str, str], *, known: bool
+) -> dict[str, Any]:
+    """What differs between two tables.
+
+    Args:
+        past: model -> rank, on the table before.
+        present: model -> rank, on the table now.
+        names: of the models.
+        known: whether there was a table before; without one nothing has entered, left or moved.
+    """
+
+    def places(table: Mapping[str, int], models: set[str]) -> list[Place]:
+        found = [Place(model_id=model, model=names.get(model, model), rank=table[model]) for model in models]
+        return sorted(found, key=lambda place: (place.rank, place.model))
+
+    best = places(present, {model for model, rank in present.items() if rank == 1})[:1]
+    before = {model for model, rank in past.items() if rank == 1}
+    moved = [
+        Move(model_id=model, model=names.get(model, model), before=past[model], after=present[model])
+        for model in past.keys() & present.keys()
+        if past[model] != present[model]
+    ]
+    return {
+        "best": best[0] if best else None,
+        "new_best": known and bool(best) and best[0].model_id not in before,
+        "entered": places(present, set(present) - set(past)) if known else [],
+        "left": places(past, set(past) - set(present)) if known else [],
+        "moved": sorted(moved, key=lambda move: (move.after, move.model)),
+    }
+
+
+def _named(models: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    return sorted(names.get(model, model) for model in models)
+
+
+def _seconds(ranking: Ranking | None) -> float | None:
+    if ranking is None or ranking.finished_at is None:
+        return None
+    return (ranking.finished_at - ranking.created_at).total_seconds()
+
+
+def as_csv(report: RunReport) -> str:
+    """One line a change, or a target without one."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["target", "change", "model", "rank_before", "rank_now", "detail"])
+    for target in report.targets:
+        name = _plain(target.target)
+        lines: list[tuple[str, str, int | None, int | None, str]] = []
+        if target.new_best and target.best:
+            lines.append(("new best", target.best.model, None, target.best.rank, ""))
+        lines += [("entered", place.model, None, place.rank, "") for place in target.entered]
+        lines += [("left", place.model, place.rank, None, "") for place in target.left]
+        lines += [("moved", move.model, move.before, move.after, "") for move in target.moved]
+        lines += [("failed", model, None, None, "") for model in target.failed]
+        lines += [("computed", model, None, None, "") for model in target.computed]
+        if target.problem:
+            lines.append(("problem", "", None, None, target.problem.detail))
+        for change, model, before, after, detail in lines or [("none", "", None, None, "")]:
+            writer.writerow([name, change, _plain(model), before, after, _plain(detail)])
+    return text.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Spreadsheets run cells that begin like a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def as_markdown(report: RunReport) -> str:
+    """For people: what changed, target by target."""
+    seconds = "" if report.seconds is None else f" in {report.seconds:.1f} s"
+    lines = [
+        f"# {_escape(report.schedule)}, {report.scheduled_at:%Y-%m-%d %H:%M} UTC",
+        "",
+        f"{report.state.value.capitalize()}{seconds}: {_count(report.computed, 'forward pass', 'forward passes')}, "
+        f"{_count(report.reused, 'result', 'results')} reused.",
+    ]
+    for target in report.targets:
+        lines += ["", f"## {_escape(target.target)}", ""]
+        lines += [f"- {line}" for line in _sentences(target)] or ["Nothing has changed."]
+    return "\n".join(lines) + "\n"
+
+
+def _sentences(target: TargetReport) -> list[str]:
+    found = []
+    if target.problem:
+        found.append(f"Problem: {_escape(target.problem.detail)}")
+    if target.data != "unchanged":
+        found.append(f"The images were found changed: {target.data}.")
+    if target.best:
+        new = " (new)" if target.new_best else ""
+        found.append(f"Best{new}: **{_escape(target.best.model)}**")
+    if target.previous_ranking_id is None and target.ranking_id is not None:
+        found.append("The first ranking of this target; the next one is compared with it.")
+    found += [f"Entered at {place.rank}: {_escape(place.model)}" for place in target.entered]
+    found += [f"Left from {place.rank}: {_escape(place.model)}" for place in target.left]
+    found += [f"{_escape(move.model)}: {move.before} → {move.after}" for move in target.moved[:SHOWN_MOVES]]
+    if len(target.moved) > SHOWN_MOVES:
+        found.append(f"{len(target.moved) - SHOWN_MOVES} more have moved.")
+    if target.failed:
+        found.append(f"Failed: {', '.join(map(_escape, target.failed))}")
+    return found
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{character}" if character in "\\`*_[]<>#|" else character for character in text)

@@ -1,0 +1,217 @@
+"""Schedules, their runs, and what a run reports."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from app.contracts.base import Body, JsonObject, Name, Reference, Text
+from app.contracts.question import (
+    DEFAULT_METRICS,
+    EnsembleChoice,
+    IntervalChoice,
+    Layer,
+    MetricChoice,
+    SampleChoice,
+)
+from app.contracts.trials import TrialChoice
+from app.db.schedule_tables import RunState, ScheduleState
+from app.db.tables import RankingState
+from app.schemas.base import Answer, OwnedAnswer, Problem
+
+
+class ScheduleCreate(Body):
+    """When to rank, and what: each run ranks the zoo for every target."""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "name": "nightly",
+                    "cron": "0 2 * * *",
+                    "time_zone": "Europe/Berlin",
+                    "zoo": "offline",
+                    "targets": ["digits"],
+                    "metrics": ["logme", "tmi", "leep"],
+                    "sample": {"max_samples": 300},
+                }
+            ]
+        }
+    }
+
+    name: Name
+    cron: Annotated[Text, Field(min_length=1, max_length=200)] = Field(
+        description="Minute, hour, day of month, month, day of week; with six fields, seconds come first."
+    )
+    time_zone: Annotated[Text, Field(min_length=1, max_length=64)] = Field(
+        "UTC", description="Whose wall clock the expression reads, such as `Europe/Berlin`."
+    )
+    zoo: Reference = Field(description="Id or name of a zoo; what it holds is looked up when a run starts.")
+    targets: list[Reference] = Field(min_length=1, max_length=100, description="Ids or names of data sets.")
+    metrics: list[Text | MetricChoice] = Field(
+        default_factory=lambda: list[Text | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
+    )
+    sample: SampleChoice = SampleChoice()
+    priority: Literal["high", "normal", "low"] = "normal"
+    layers: Annotated[list[Layer], Field(max_length=50)] | Literal["stages"] = Field(default_factory=list)
+    reference: Reference | None = None
+    intervals: IntervalChoice | None = IntervalChoice()
+    trial: TrialChoice | None = Field(None, description="Fine-tune each model briefly too; null: no trial.")
+    history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
+    ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
+    webhook: Reference | None = Field(None, description="Id or name of a webhook that is told of each run.")
+    shared: bool = False
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "ScheduleCreate":
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError("a target is named twice")
+        return self
+
+
+class ScheduleTarget(Answer):
+    """A data set that a schedule ranks for."""
+
+    id: str
+    name: str
+
+
+class ScheduleAnswer(OwnedAnswer):
+    """A schedule as it stands."""
+
+    cron: str
+    time_zone: str
+    zoo: str = Field(description="The zoo's name.")
+    targets: list[ScheduleTarget]
+    request: JsonObject = Field(description="What each run asks of each target.")
+    webhook_id: str | None
+    state: ScheduleState = Field(description="`stopped`: its key was revoked; `problem` says so.")
+    problem: Problem | None
+    next_run_at: datetime | None = Field(description="Null unless the schedule is active.")
+    next_runs: list[datetime] = Field(description="The next five.")
+
+
+class RunTargetAnswer(Answer):
+    """One target of a run."""
+
+    target: str
+    target_id: str | None
+    data: str = Field(description="`unchanged`, or `inspected again`; `changed in use`: others ranked it meanwhile.")
+    ranking_id: str | None
+    state: RankingState | None
+    problem: Problem | None
+
+
+class RunAnswer(Answer):
+    """One run of a schedule."""
+
+    id: str
+    schedule_id: str
+    scheduled_at: datetime
+    by_hand: bool
+    state: RunState
+    problem: Problem | None = Field(description="Why it failed, or was skipped.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    targets: list[RunTargetAnswer]
+
+
+class Place(Answer):
+    """A model on a target's table."""
+
+    model_id: str
+    model: str
+    rank: int
+
+
+class Move(Answer):
+    """A model whose place changed."""
+
+    model_id: str
+    model: str
+    before: int
+    after: int
+
+
+class TargetReport(Answer):
+    """What one run changed for one target, compared with the schedule's last run that ranked it."""
+
+    target: str
+    target_id: str | None
+    ranking_id: str | None
+    previous_ranking_id: str | None = Field(description="Null: there is nothing to compare with.")
+    data: str
+    problem: Problem | None
+    best: Place | None
+    new_best: bool = Field(description="Whether another model than before is the best.")
+    entered: list[Place] = Field(description="On the table now, not before.")
+    left: list[Place] = Field(description="On the table before, not now; with the rank that they had.")
+    moved: list[Move]
+    failed: list[str] = Field(description="Models without a result, by name; the ranking says why.")
+    computed: list[str] = Field(description="Models that were run, by name.")
+    reused: int = Field(description="Models whose evidence was there already.")
+    counters: dict[str, int]
+    seconds: float | None
+
+
+class RunReport(Answer):
+    """What a run found."""
+
+    run_id: str
+    schedule_id: str
+    schedule: str
+    scheduled_at: datetime
+    finished_at: datetime | None
+    state: RunState
+    seconds: float | None
+    computed: int = Field(description="Forward passes: pairs of a model and a target.")
+    reused: int
+    targets: list[TargetReport]
+
+
+class LeaderboardRow(Answer):
+    """A model's place on a target's board."""
+
+    rank: int
+    model_id: str
+    model: str
+    value: float = Field(description="Of the metric; of the consensus, minus the mean of the ranks by each metric.")
+    ranking_id: str = Field(description="The latest ranking that holds the model.")
+    measured_at: datetime
+    parameters: int | None
+    gmacs: float | None
+    license: str | None
+    images_per_second: float | None
+    top1: float | None
+
+
+class LeaderboardAnswer(Answer):
+    """The best models for a target, over all rankings that asked the same."""
+
+    target: str
+    target_id: str
+    metric: str
+    rankings: int = Field(description="Rankings that asked the same of the same images.")
+    metrics: list[str] = Field(description="What the board can be ordered by, beside `consensus`.")
+    rows: list[LeaderboardRow]
+
+
+class HistoryPoint(Answer):
+    """Where a model stood in one ranking."""
+
+    ranking_id: str
+    finished_at: datetime
+    metric: str
+    rank: int
+    of: int = Field(description="Models on the table.")
+    value: float
+
+
+class HistoryAnswer(Answer):
+    """A model's rank over time."""
+
+    target_id: str
+    model_id: str
+    model: str
+    points: list[HistoryPoint]

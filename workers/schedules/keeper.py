@@ -1,0 +1,97 @@
+"""Keeps the engine's scheduler true to the schedules' rows, and catches up with what nobody fired.
+
+The engine says when a schedule fires; the row says what that means. A crash between the two leaves them apart, and the
+engine fires nothing for a moment at which no worker lived: a thread of every worker compares and repairs. Doing it
+twice, or in two workers at once, changes nothing: the engine fires each moment once.
+"""
+
+import threading
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.contracts.problems import failure
+from app.db.repositories.schedules import ScheduleRuns, Schedules
+from app.db.schedule_tables import Schedule, ScheduleState
+from app.db.session import Database
+from app.db.tables import now
+from app.jobs import HeldSchedule, Jobs
+from app.schedules import times
+from app.settings import Settings
+
+# The engine delays a firing by up to ten seconds, so that workers do not all ask at once.
+LATE = timedelta(seconds=15)
+REVOKED = "the key of this schedule was revoked, so it runs no more; an admin may resume or delete it"
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class ScheduleKeeper:
+    """A thread that looks after the schedules."""
+
+    def __init__(self, settings: Settings, database: Database, jobs: Jobs) -> None:
+        self._settings = settings
+        self._database = database
+        self._jobs = jobs
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="schedules", daemon=True)
+
+    def start(self) -> None:
+        """Repair once, then keep doing so."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.look()
+            except Exception:
+                # The database may be away for a while.
+                log.exception("schedules were not looked after")
+            if self._stop.wait(self._settings.schedule_polling_seconds):
+                return
+
+    def look(self) -> None:
+        """Stop what lost its key, repair what the engine holds, fire what is overdue."""
+        stop_revoked(self._database)
+        with self._database.reading() as session:
+            wanted = {row.id: row for row in Schedules(session).active()}
+            latest = {identifier: ScheduleRuns(session).latest_due(identifier) for identifier in wanted}
+        held = self._jobs.held()
+        for identifier in held.keys() - wanted.keys():
+            log.info("the engine forgets a schedule", schedule=identifier)
+            self._jobs.release(identifier)
+        for identifier, row in wanted.items():
+            definition = HeldSchedule(row.cron, row.time_zone)
+            if held.get(identifier) != definition:
+                log.info("the engine holds a schedule", schedule=identifier)
+                self._jobs.hold(identifier, definition)
+            due = overdue(row, [latest[identifier], held.get(identifier, definition).fired], present=now())
+            if due is not None:
+                log.warning("a schedule was not fired in time", schedule=identifier, due=due.isoformat())
+                self._jobs.fire(identifier, due)
+
+
+def overdue(row: Schedule, fired: list[datetime | None], *, present: datetime) -> datetime | None:
+    """The newest moment at which a schedule was due and nobody fired it; those before it are not caught up with."""
+    since = max([row.active_since, *(moment for moment in fired if moment is not None)])
+    return times.latest_due(row.cron, row.time_zone, after=since, until=present - LATE)
+
+
+def stop_revoked(database: Database) -> None:
+    """Stop the schedules whose key was revoked, and say so."""
+    with database.reading() as session:
+        found = [row.id for row in Schedules(session).of_revoked_keys()]
+    if not found:
+        return
+    with database.transaction() as session:
+        for identifier in found:
+            row = Schedules(session).lock(identifier)
+            if row is not None and row.state is not ScheduleState.STOPPED:
+                row.state, row.problem = ScheduleState.STOPPED, failure("forbidden", REVOKED)
+                log.warning("a schedule stops, for its key was revoked", schedule=identifier)
