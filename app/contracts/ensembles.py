@@ -38,6 +38,12 @@ class EnsemblesCommand(Contract):
     given: tuple[tuple[str, ...], ...]
     folder: str
 
+    @property
+    def requests(self) -> tuple[JsonObject, ...]:
+        """What was asked, choices first, as the results repeat it."""
+        choices = (choice.plain() for choice in self.choices)
+        return (*choices, *({"given_ensemble": list(members)} for members in self.given))
+
 
 class EnsembleResult(Contract):
     """An ensemble, or the reason why there is none; ``request`` repeats what was asked."""

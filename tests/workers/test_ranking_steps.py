@@ -6,22 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dbos import DBOS
 
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import InputConfiguration, ModelCard, TimmSpec
-from app.contracts.question import MetricChoice, SampleChoice
+from app.contracts.question import EnsembleChoice, MetricChoice, SampleChoice
 from app.contracts.rankings import RankingRequest
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
+from app.jobs import Queue
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from workers import runtime
 from workers.images.index import IndexStore
 from workers.images.reading import ImageReaders
 from workers.inspection.images import inspect_dataset
-from workers.ranking import steps
+from workers.main import configuration, register_queues
+from workers.ranking import steps, workflow
 from workers.scoring.commands import commands
 from workers.store.features import FeatureStore
 
@@ -39,10 +42,15 @@ CARD = ModelCard(
 
 
 class Drawing:
-    """Leaves drawn evidence in the store where the device would leave what a model computes."""
+    """Leaves drawn evidence in the store where the device would leave what a model computes.
+
+    Attributes:
+        evictions: how often what was drawn is evicted at once.
+    """
 
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
+        self.evictions = 0
         self.commands: list[ExtractionCommand] = []
 
     def extract(self, command: ExtractionCommand, **_: Any) -> ExtractionResult:
@@ -57,6 +65,9 @@ class Drawing:
                 source_probabilities=generator.dirichlet(np.ones(3), size=count).astype(np.float32),
                 manifest={},
             )
+            if self.evictions > 0:
+                self.evictions -= 1
+                assert self.store.delete(key)
         return ExtractionResult(n=count, keys=command.keys, seconds={"forward": 0.5}, device="cpu", threads=1)
 
 
@@ -209,3 +220,71 @@ def test_a_cancelled_ranking_is_not_planned(work: runtime.Runtime, submit: Calla
         Rankings(session).move(ranking_id, RankingState.CANCELLED)
     assert steps.plan(ranking_id)["extract"] == []
     assert ranking_of(work, ranking_id)[0].state is RankingState.CANCELLED
+
+
+ENSEMBLES: dict[str, Any] = {
+    "ensembles": (EnsembleChoice(size=2, method="e_leep"),),
+    "given_ensembles": (("mdl_1", "mdl_2"),),
+}
+
+
+def test_ensembles_are_chosen_from_the_evidence(work: runtime.Runtime, submit: Callable[..., str]) -> None:
+    ranking_id = submit(**ENSEMBLES)
+    run(ranking_id)
+    chosen, given = ranking_of(work, ranking_id)[0].ensembles or ()
+    assert chosen.selection is not None
+    assert chosen.selection.members == ("m1", "m2")
+    assert given.request == {"given_ensemble": ["m1", "m2"]}
+
+
+def test_ensembles_whose_evidence_was_evicted_say_so_and_the_ranking_succeeds(
+    work: runtime.Runtime, submit: Callable[..., str]
+) -> None:
+    ranking_id = submit(**ENSEMBLES)
+    planned = steps.plan(ranking_id)
+    for model_id in planned["extract"]:
+        steps.extract_evidence(ranking_id, model_id)
+        steps.compute_scores(ranking_id, model_id)
+    evidence = ranking_of(work, ranking_id)[1]["mdl_2"].evidence
+    assert evidence is not None
+    assert work.features.delete(evidence.target["head"])
+    assert steps.conclude(ranking_id) == "succeeded"
+    row, _ = ranking_of(work, ranking_id)
+    assert row.summary is not None
+    assert row.summary.order
+    assert [result.problem and result.problem.type for result in row.ensembles or ()] == [
+        "urn:forerank:problem:evidence-missing"
+    ] * 2
+    assert [result.request for result in row.ensembles or ()] == [
+        ENSEMBLES["ensembles"][0].plain(),
+        {"given_ensemble": ["m1", "m2"]},
+    ]
+
+
+@pytest.fixture
+def job_engine(work: runtime.Runtime, settings: Settings) -> Iterator[None]:
+    """The engine of a worker, in this process."""
+    url = work.database.engine.url.render_as_string(hide_password=False)
+    settings = Settings(**settings.model_dump(exclude_unset=True) | {"database_url": url, "polling_seconds": 0.05})
+    DBOS(config=configuration(settings, "here"))
+    DBOS.listen_queues([queue.value for queue in Queue])
+    DBOS.launch()
+    register_queues(settings)
+    yield
+    DBOS.destroy(workflow_completion_timeout_sec=0)
+
+
+@pytest.mark.parametrize(("evictions", "scored"), [(1, True), (workflow.EXTRACTIONS_AGAIN, True), (100, False)])
+@pytest.mark.usefixtures("job_engine")
+def test_evidence_is_extracted_again_so_often_and_not_more(
+    work: runtime.Runtime, submit: Callable[..., str], evictions: int, scored: bool
+) -> None:
+    device: Any = work.extractor
+    device.evictions = evictions
+    ranking_id = submit()
+    steps.plan(ranking_id)
+    steps.extract_evidence(ranking_id, "mdl_1")
+    assert DBOS.start_workflow(workflow.score, ranking_id, "mdl_1").get_result() is scored
+    assert len(device.commands) == 1 + min(evictions, workflow.EXTRACTIONS_AGAIN)
+    problem = ranking_of(work, ranking_id)[1]["mdl_1"].problem
+    assert (problem and problem.detail) == (None if scored else workflow.EVICTED)

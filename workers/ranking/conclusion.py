@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import structlog
 
 from app.contracts.ensembles import EnsembleResult, EnsemblesCommand, PoolMember
+from app.contracts.problems import failure
 from app.contracts.question import IntervalChoice
 from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval, Summary
 from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
@@ -17,8 +19,15 @@ from estimators.comparison.consensus import consensus
 from estimators.comparison.resampling import Resamples, combine_resamples, interval, pool_summary
 from estimators.comparison.ties import TIE
 from estimators.score import Score as Value
+from workers.errors import EvidenceMissing, Problem
 from workers.runtime import Runtime
 from workers.store.features import HEAD
+
+log = structlog.stdlib.get_logger(__name__)
+EVICTED = (
+    "evidence was evicted before the ensembles were chosen; submit the ranking again (its scores are used again), and "
+    "raise FORERANK_FEATURE_QUOTA_GIGABYTES if the evidence of all its models does not fit it"
+)
 
 Cells = Sequence[tuple[RankingScore, Score]]
 
@@ -188,6 +197,7 @@ def chances(models: int, drawn: Mapping[str, Resamples]) -> Chances:
 def _ensembles(
     runtime: Runtime, ranking: Ranking, runs: Sequence[RankingModel], models: Mapping[str, Model]
 ) -> tuple[EnsembleResult, ...]:
+    """What was chosen; if the evidence is gone or the scorer fails, each result says so and the ranking goes on."""
     choices, given = ranking.request.ensembles, ranking.request.given_ensembles
     if not choices and not given:
         return ()
@@ -211,7 +221,13 @@ def _ensembles(
         given=tuple(tuple(names.get(model_id, model_id) for model_id in members) for members in given),
         folder=str(runtime.settings.rankings_folder / ranking.id),
     )
-    return tuple(EnsembleResult.read(answer) for answer in runtime.scorers.call("ensembles", command.plain()))
+    try:
+        answers = runtime.scorers.call("ensembles", command.plain())
+    except Problem as problem:
+        log.warning("no ensembles were chosen", code=problem.code, detail=problem.detail)
+        why = failure(problem.code, EVICTED if problem.code == EvidenceMissing.code else problem.detail)
+        return tuple(EnsembleResult(request=request, problem=why) for request in command.requests)
+    return tuple(EnsembleResult.read(answer) for answer in answers)
 
 
 def display_names(models: Sequence[Model]) -> dict[str, str]:

@@ -30,12 +30,9 @@ def choose_ensembles(
         return pools[preset]
 
     pool("default")
-    chosen = [attempt(choice.plain(), partial(_select, pool, choice)) for choice in command.choices]
-    given = [
-        attempt({"given_ensemble": list(members)}, partial(score_ensemble, pool("default"), members))
-        for members in command.given
-    ]
-    return chosen + given
+    selections: list[Callable[[], Selection]] = [partial(_select, pool, choice) for choice in command.choices]
+    selections += [partial(score_ensemble, pool("default"), members) for members in command.given]
+    return [attempt(request, selection) for request, selection in zip(command.requests, selections, strict=True)]
 
 
 def _select(pool: Callable[[str], Pool], choice: EnsembleChoice) -> Selection:
