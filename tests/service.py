@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class Service:
     settings: Settings
     process: subprocess.Popen[bytes]
     http: httpx2.Client
-    started: list[int] = field(default_factory=list)
+    log: Path
 
     def call(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
         answer = self.http.request(method, path, json=body)
@@ -122,7 +122,7 @@ def running(settings: Settings, *arguments: str) -> Iterator[Service]:
     seen: set[int] = set()
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-            service = Service(settings, process, http)
+            service = Service(settings, process, http, log)
 
             def is_up() -> bool:
                 assert process.poll() is None, log.read_text()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+import structlog
 from dbos import DBOS
 
 from app.db.outages import outlast_outages
@@ -19,6 +20,8 @@ RETRY = {"retries_allowed": True, "max_attempts": 3, "interval_seconds": 5.0, "b
 DEATHS = 6
 ATTEMPTS = DEATHS - 1
 
+log = structlog.stdlib.get_logger(__name__)
+
 
 def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """``work`` as a step of the engine.
@@ -32,7 +35,8 @@ def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, 
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
             return lasting(*args, **kwargs)
-        except Stopping as stopping:
-            raise Abandoned(str(stopping)) from stopping
+        except (Abandoned, Stopping) as reason:
+            log.warning("a step ends without an outcome", step=name, reason=str(reason))
+            raise Abandoned(str(reason)) from reason
 
     return DBOS.step(name=name, **RETRY)(run)  # type: ignore[arg-type]

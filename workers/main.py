@@ -11,6 +11,7 @@ from dbos import DBOS, DBOSConfig
 
 from app import jobs, logging
 from app.db.migrate import is_current
+from app.db.outages import outlast_outages
 from app.db.repositories.models import Catalog
 from app.db.session import Database
 from app.settings import Settings
@@ -89,9 +90,14 @@ def publish_catalog(extractor: Extractor, database: Database) -> None:
     except Problem as problem:
         log.warning("the catalog was not published", code=problem.code, detail=problem.detail)
         return
-    with database.transaction() as session:
-        Catalog(session).replace(models)
-        describe_old_models(session)
+
+    @outlast_outages
+    def publish() -> None:
+        with database.transaction() as session:
+            Catalog(session).replace(models)
+            describe_old_models(session)
+
+    publish()
     log.info("catalog published", models=len(models))
 
 

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.faults.conftest import Drill, worker_process
+from tests.faults.conftest import PATIENCE_SECONDS, Drill, worker_process
 from tests.service import Service, descendants, is_running, running, wait_for
 
 
@@ -37,7 +36,11 @@ def test_a_stop_in_a_forward_pass_fails_nothing(drill: Drill, stop: Callable[[Se
         ranking, _ = drill.submit_and_hold(service)
         everyone = service.processes()
         stop(service)
-        wait_for(lambda: not any(is_running(pid) for pid in everyone), seconds=30, what="the end of all processes")
+        wait_for(
+            lambda: not any(is_running(pid) for pid in everyone),
+            seconds=PATIENCE_SECONDS,
+            what="the end of all processes",
+        )
     with running(drill.settings, "--no-worker") as service:
         assert {row["state"] for row in service.rows(ranking).values()} <= {"queued", "extracting"}
     with running(drill.settings) as service:
@@ -54,7 +57,10 @@ def test_a_paused_worker_overwrites_nothing(drill: Drill) -> None:
             drill.ends_undisturbed(service, ranking)
             os.kill(extractor, signal.SIGCONT)
             os.kill(worker, signal.SIGCONT)
-            # The woken worker gets the answer of its forward pass, and tries to write it.
-            time.sleep(5)
+            wait_for(
+                lambda: "another execution" in service.log.read_text(),
+                seconds=PATIENCE_SECONDS,
+                what="the woken worker to write what it was about",
+            )
             drill.ends_undisturbed(service, ranking)
             assert is_running(worker)

@@ -1,13 +1,17 @@
 """Look at a data set or a model once, when it is registered."""
 
 import time
+from functools import partial
 from typing import Any
 
 import structlog
 from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.contracts.datasets import DatasetSpec, InspectionProgress, Unreadable
 from app.contracts.problems import failure
+from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.tables import ResourceState, now
@@ -38,15 +42,18 @@ def look_at_dataset(dataset_id: str) -> str:
     if row is None or row.state is not ResourceState.PENDING:
         return "nothing to do"
     values = _dataset_values(runtime.settings, dataset_id, row.spec)
-    with runtime.transaction() as session:
-        row = Datasets(session).get(dataset_id)
-        if row is not None and row.state is ResourceState.PENDING:
-            for name, value in values.items():
-                setattr(row, name, value)
-            row.inspected_at = now()
-            row.progress = None
+    runtime.write(partial(_record_dataset, dataset_id, values))
     log.info("data set inspected", dataset=dataset_id, state=values["state"].value)
     return str(values["state"].value)
+
+
+def _record_dataset(dataset_id: str, values: dict[str, Any], session: Session) -> None:
+    row = Datasets(session).get(dataset_id)
+    if row is not None and row.state is ResourceState.PENDING:
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.inspected_at = now()
+        row.progress = None
 
 
 def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> dict[str, Any]:
@@ -57,11 +64,17 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> d
         if time.monotonic() - told < PROGRESS_SECONDS:
             return
         told = time.monotonic()
-        with current().transaction() as session:
-            row = Datasets(session).get(dataset_id)
-            if row is None:
-                raise Stopped("the data set was deleted")
-            row.progress = InspectionProgress(done=progress["done"], total=progress["total"])
+        try:
+            with current().transaction() as session:
+                row = Datasets(session).get(dataset_id)
+                if row is None:
+                    raise Stopped("the data set was deleted")
+                row.progress = InspectionProgress(done=progress["done"], total=progress["total"])
+        except SQLAlchemyError as error:
+            # Progress may be lost while the database is away; what was read must not be.
+            if not is_outage(error):
+                raise
+            log.warning("progress was not written", dataset=dataset_id)
 
     try:
         index = read_dataset(spec, settings=settings, readers=current().readers, progress=tell)
@@ -103,18 +116,21 @@ def look_at_model(model_id: str) -> str:
         }
     except Problem as problem:
         values = {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
-    with runtime.transaction() as session:
-        row = Models(session).get(model_id)
-        if row is not None and row.state is ResourceState.PENDING:
-            for name, value in values.items():
-                setattr(row, name, value)
-            if row.license is None and values.get("card"):
-                row.license = values["card"].license
-            if row.card is not None:
-                describe(session, row)
-            row.inspected_at = now()
+    runtime.write(partial(_record_model, model_id, values))
     log.info("model inspected", model=model_id, state=values["state"].value)
     return str(values["state"].value)
+
+
+def _record_model(model_id: str, values: dict[str, Any], session: Session) -> None:
+    row = Models(session).get(model_id)
+    if row is not None and row.state is ResourceState.PENDING:
+        for name, value in values.items():
+            setattr(row, name, value)
+        if row.license is None and values.get("card"):
+            row.license = values["card"].license
+        if row.card is not None:
+            describe(session, row)
+        row.inspected_at = now()
 
 
 inspect_dataset_step = step("inspect_dataset_step", look_at_dataset)

@@ -425,10 +425,11 @@ def _record_scores(
 
 def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "internal-error") -> None:
     """Close a model's row with the reason; the others go on."""
-    with current().transaction() as session:
-        Rankings(session).update_run(
+    current().write(
+        lambda session: Rankings(session).update_run(
             ranking_id, model_id, state=ModelRunState.FAILED, stage=None, problem=failure(code, detail)
         )
+    )
 
 
 def conclude(ranking_id: str) -> str:
