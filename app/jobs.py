@@ -63,8 +63,18 @@ class Workflow(StrEnum):
     RUN_SCHEDULE = "run_schedule"
 
 
-# Lower is sooner; work without a priority would run before all other.
-PRIORITIES = {"high": 10, "normal": 100, "low": 1000}
+# The engine's priorities are integers of 32 bits; lower is sooner, and work without one would run before all other.
+SOONEST = 1
+CLASSES = {"high": 1, "normal": 2, "low": 3}
+SUBMISSION_BITS = 29
+
+
+def ranking_priority(priority: str, submission: int) -> int:
+    """Of all jobs of a ranking: by its class, and within a class the oldest submission first.
+
+    Submissions are counted, since several may share a time stamp. The count begins anew after 2^29.
+    """
+    return (CLASSES[priority] << SUBMISSION_BITS) + submission % (1 << SUBMISSION_BITS)
 
 
 def delivery_job(delivery_id: str, number: int) -> str:
@@ -141,7 +151,6 @@ class Jobs:
             delivery_job(delivery_id, number),
             delivery_id,
             number,
-            priority=PRIORITIES["normal"],
         )
 
     def run_schedule(self, session: Session, run_id: str) -> None:
@@ -205,7 +214,7 @@ class Jobs:
         queue: Queue,
         workflow_id: str,
         *arguments: str | int,
-        priority: int = PRIORITIES["high"],
+        priority: int = SOONEST,
         share_of: str | None = None,
     ) -> None:
         options: EnqueueOptions = {

@@ -13,7 +13,7 @@ from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
 from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingState, ResourceState, Zoo
 from app.errors import Conflict, Invalid
-from app.jobs import PRIORITIES, Jobs
+from app.jobs import Jobs, ranking_priority
 from estimators.catalog import METRICS
 
 MINIMUM_CLASSES = 2
@@ -32,7 +32,6 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
         target_id=target.id,
         owner=caller.owner,
         shared=body.shared,
-        priority=PRIORITIES[body.priority],
         request_id=request_id,
         request=RankingRequest(
             target=target.name,
@@ -53,6 +52,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
     rankings = Rankings(session)
     if body.name is not None and rankings.name_is_taken(caller.owner, body.name):
         raise Conflict(f"you have a ranking named {body.name!r} already; give another `name`")
+    ranking.priority = ranking_priority(body.priority, rankings.next_submission())
     rankings.add(ranking)
     session.add_all(
         RankingModel(ranking_id=ranking.id, model_id=model.id, position=position)

@@ -235,6 +235,7 @@ class Ranking(Owned, Base):
     """One job: a target, models and metrics; `request` is the whole question, normalised.
 
     `question` is the same for rankings whose scores may be compared: once they have succeeded.
+    `priority` is that of its jobs in the engine: `app.jobs.ranking_priority`.
     """
 
     __tablename__ = "rankings"
@@ -256,6 +257,15 @@ class Ranking(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class SubmissionCounter(Base):
+    """One row: how many rankings have been submitted."""
+
+    __tablename__ = "submission_counter"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last: Mapped[int]
 
 
 class RankingModel(Base):

@@ -9,7 +9,7 @@ from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
-from app.jobs import APPLICATION_VERSION, PRIORITIES, Queue, Workflow
+from app.jobs import APPLICATION_VERSION, SOONEST, Queue, Workflow
 from workers.durable import ATTEMPTS, step
 from workers.ranking import steps as ranking_steps
 from workers.trials.workflow import run_trial
@@ -74,7 +74,7 @@ def score(ranking_id: str, model_id: str) -> bool:
         if scored is not None:
             return scored
         # The queue of the device never waits for this one, so waiting here cannot lock up.
-        handle = _start(extract, Queue.DEVICE, ranking_id, model_id, PRIORITIES["high"], again=attempt)
+        handle = _start(extract, Queue.DEVICE, ranking_id, model_id, SOONEST, again=attempt)
         if not _result(ranking_id, model_id, handle):
             return False
     scored = compute_scores(ranking_id, model_id)

@@ -9,7 +9,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from app.db.repositories.webhooks import Deliveries, Webhooks, secrets_in_force
 from app.db.tables import now
 from app.db.webhook_tables import DeliveryAttempt, DeliveryState
-from app.jobs import APPLICATION_VERSION, PRIORITIES, Queue, Workflow, delivery_job
+from app.jobs import APPLICATION_VERSION, SOONEST, Queue, Workflow, delivery_job
 from app.settings import Settings
 from app.webhooks.sender import send
 from workers.durable import step
@@ -30,7 +30,7 @@ def deliver(delivery_id: str, number: int) -> str:
         return "over"
     with (
         SetWorkflowID(delivery_job(delivery_id, number + 1)),
-        SetEnqueueOptions(priority=PRIORITIES["normal"], app_version=APPLICATION_VERSION, delay_seconds=pause),
+        SetEnqueueOptions(priority=SOONEST, app_version=APPLICATION_VERSION, delay_seconds=pause),
     ):
         DBOS.enqueue_workflow(Queue.DELIVERIES.value, deliver, delivery_id, number + 1)
     return "again"

@@ -21,6 +21,7 @@ from app.db.tables import (
     RankingScore,
     RankingState,
     Score,
+    SubmissionCounter,
     new_id,
     now,
 )
@@ -70,6 +71,12 @@ class Rankings(OwnedRepository[Ranking]):
                 select(Ranking.id).where(Ranking.target_id == dataset_id, Ranking.state.not_in(FINAL_STATES))
             )
         )
+
+    def next_submission(self) -> int:
+        """One more than the last. The row stays locked until this transaction ends, so numbers grow as they commit."""
+        return self.session.execute(
+            update(SubmissionCounter).values(last=SubmissionCounter.last + 1).returning(SubmissionCounter.last)
+        ).scalar_one()
 
     def models(self, ranking_id: str) -> list[RankingModel]:
         """The models of a ranking, in the order of the request."""
