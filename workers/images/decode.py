@@ -31,6 +31,7 @@ def decode(file: BinaryIO, *, pixel_limit: int, draft_size: tuple[int, int] | No
 
     Raises:
         UnreadableImage: with the reason.
+        MemoryError: the process may not have as much as the image needs.
     """
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)
@@ -43,10 +44,8 @@ def decode(file: BinaryIO, *, pixel_limit: int, draft_size: tuple[int, int] | No
             image.draft(None, draft_size)
         image.load()
         return _upright(_rgb(image))
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
-    except MemoryError:
-        raise UnreadableImage("needs more memory than an image may have (FORERANK_IMAGE_MEMORY_MEGABYTES)") from None
     except UnidentifiedImageError:
         raise UnreadableImage(f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:  # decoders raise all kinds of errors on hostile bytes

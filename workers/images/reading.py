@@ -66,7 +66,11 @@ def commands(settings: Settings) -> Commands:
         try:
             return asdict(read_image(SPEC.validate_python(payload["spec"]), payload["path"], settings))
         except UnreadableImage as error:
-            raise _Unreadable(str(error)) from error
+            reason = str(error)
+        except MemoryError:
+            reason = "needs more memory than an image may have (FORERANK_IMAGE_MEMORY_MEGABYTES)"
+        # Only here, where no exception is left to hold on to what the image took.
+        raise _Unreadable(reason)
 
     return {"read": read}
 
