@@ -10,7 +10,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 from sqlalchemy.orm import Session
 
-from app.caller import LOCAL_CALLER, Caller
+from app.contracts.caller import LOCAL_CALLER, Caller
 from app.db.session import Database
 from app.errors import BadRequest, Forbidden, Unauthenticated
 from app.jobs import Jobs

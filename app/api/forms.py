@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from app.api.route import replay, request_digest
-from app.caller import LOCAL_CALLER, Caller
+from app.contracts.caller import LOCAL_CALLER, Caller
 from app.errors import BadRequest, Invalid, UnsupportedMediaType
 from app.services.quotas import Quotas
 from app.services.retries import Attempt

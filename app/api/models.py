@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response, status
 
-from app import zoos
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
@@ -15,7 +14,6 @@ from app.api.route import Route
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.tables import Model, ResourceState, Zoo
-from app.registration import register
 from app.schemas.models import (
     CatalogEntry,
     ModelAnswer,
@@ -25,6 +23,8 @@ from app.schemas.models import (
 from app.schemas.page import Page
 from app.schemas.zoos import Unavailable, ZooAnswer, ZooCreate, ZooMember, ZooQuery
 from app.services import models
+from app.submission import zoos
+from app.submission.models import register
 
 router = APIRouter(prefix="/v1", route_class=Route)
 

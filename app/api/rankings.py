@@ -19,7 +19,7 @@ from app.db.tables import RankingState
 from app.schemas.page import Page
 from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
 from app.services import rankings, results
-from app.submission import submit
+from app.submission.rankings import submit
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
 

@@ -8,10 +8,10 @@ import scipy.linalg
 import structlog
 
 from app.contracts.base import JsonObject
+from app.contracts.plain import plain
 from app.contracts.problems import failure
 from app.contracts.question import IntervalChoice
 from app.contracts.scores import DrawnScores, ScoreResult
-from app.plain import plain
 from estimators.catalog import METRICS, Evidence
 from estimators.comparison.resampling import resample
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
 from app.contracts.base import LONGEST_NAME
+from app.contracts.caller import Caller
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
-from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.paths import OutsideRoots, data_roots, index_file, upload_folder
 from app.schemas.datasets import DatasetCreate
+from app.services.ownership import check_owner
 from app.settings import Settings
 
 BUILTIN = "builtin:"
@@ -102,8 +103,7 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
     """Forget a data set that no ranking needs; the images stay where they are unless they were uploaded."""
     datasets = Datasets(session)
     row = get(session, caller, reference)
-    if row.owner != caller.owner and not caller.is_admin:
-        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may delete it")
+    check_owner(caller, row.owner, f"{row.name!r}", to="delete")
     if open_rankings := datasets.open_rankings(row.id):
         raise Conflict(
             f"{row.name!r} is in use by {caller.name(open_rankings)}; cancel what is yours, or wait for the end"

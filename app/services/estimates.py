@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app import zoos
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.question import RankingCreate
 from app.db.repositories.measurements import Measurements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings
 from app.db.tables import Model, ModelRunState, Ranking
 from app.schemas.zoos import ZooQuery
 from app.services import datasets, models
-from app.submission import listed_models
+from app.submission import zoos
+from app.submission.rankings import listed_models
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.evaluations import EvaluationCreate, ScoreEvaluation, ScoreTest
 from app.contracts.summary import Summary
 from app.db.advice_tables import Evaluation

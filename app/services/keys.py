@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
-from app.caller import SCOPES, Caller
+from app.contracts.caller import SCOPES, Caller
 from app.db.repositories.keys import Keys
 from app.db.session import Database
 from app.db.tables import ApiKey, now

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.placements import CONSENSUS, Placements
 from app.errors import Invalid, NotFound
 from app.schemas.schedules import HistoryAnswer, HistoryPoint, LeaderboardAnswer, LeaderboardRow

@@ -2,15 +2,16 @@
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.models import Models, Zoos
 from app.db.tables import Model, Zoo, ZooModel
-from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
-from app.registration import register_missing
 from app.schemas.models import ModelChange
 from app.schemas.zoos import ZooCreate
+from app.services.ownership import check_owner
 from app.settings import Settings
+from app.submission.models import register_missing
 
 
 def get(session: Session, caller: Caller, reference: str) -> Model:
@@ -23,8 +24,7 @@ def get(session: Session, caller: Caller, reference: str) -> Model:
 
 def _own(session: Session, caller: Caller, reference: str) -> Model:
     row = get(session, caller, reference)
-    if row.owner != caller.owner and not caller.is_admin:
-        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may change it")
+    check_owner(caller, row.owner, f"{row.name!r}")
     return row
 
 
@@ -44,7 +44,7 @@ def delete(session: Session, caller: Caller, reference: str) -> None:
     models = Models(session)
     row = _own(session, caller, reference)
     # In the zoo of another key it may be today and not tomorrow: that does not bind its owner.
-    if zoos := [(name, owner) for name, owner in models.zoos_with(row.id) if owner == caller.owner or caller.is_admin]:
+    if zoos := [(name, owner) for name, owner in models.zoos_with(row.id) if caller.owns(owner)]:
         raise Conflict(f"{row.name!r} is in the zoo {caller.name(zoos)}; delete the zoo first")
     if open_rankings := models.open_rankings(row.id):
         raise Conflict(
@@ -92,6 +92,5 @@ def get_zoo(session: Session, caller: Caller, reference: str) -> Zoo:
 def delete_zoo(session: Session, caller: Caller, reference: str) -> None:
     """Forget a zoo; its models stay."""
     zoo = get_zoo(session, caller, reference)
-    if zoo.owner != caller.owner and not caller.is_admin:
-        raise Forbidden(f"{zoo.name!r} belongs to another key; only that key or an admin may delete it")
+    check_owner(caller, zoo.owner, f"{zoo.name!r}", to="delete")
     Zoos(session).delete(zoo)

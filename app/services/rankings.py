@@ -5,7 +5,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.ensembles import EnsembleResult
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
@@ -15,10 +15,11 @@ from app.db.tables import (
     Ranking,
     RankingState,
 )
-from app.ensembles import attempt, load_pool, reading
-from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schemas.rankings import GivenEnsembles
+from app.scoring.ensembles import attempt, load_pool, reading
+from app.services.ownership import check_owner
 from app.settings import Settings
 from estimators.ensembles.selection import score_ensemble
 
@@ -33,8 +34,7 @@ def get(session: Session, caller: Caller, reference: str) -> Ranking:
 
 def _own(session: Session, caller: Caller, reference: str) -> Ranking:
     row = get(session, caller, reference)
-    if row.owner != caller.owner and not caller.is_admin:
-        raise Forbidden(f"{row.id} belongs to another key; only that key or an admin may change it")
+    check_owner(caller, row.owner, row.id)
     return row
 
 

@@ -4,18 +4,19 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.schedules import ScheduleRuns, Schedules
 from app.db.schedule_tables import Schedule, ScheduleRun, ScheduleState
 from app.db.tables import now
-from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schedules import times
 from app.schemas.schedules import ScheduleCreate
 from app.services import models as model_rules
 from app.services import webhooks as webhook_rules
+from app.services.ownership import check_owner
 from app.settings import Settings
-from app.submission import chosen_metrics, usable_dataset
+from app.submission.rankings import chosen_metrics, usable_dataset
 
 # What of the request tells when; the rest tells what, and is kept as each run asks it.
 WHEN = {"name", "cron", "time_zone", "webhook", "targets", "zoo", "shared"}
@@ -93,8 +94,7 @@ def get(session: Session, caller: Caller, reference: str) -> Schedule:
 def own(session: Session, caller: Caller, reference: str) -> Schedule:
     """As `get`; only its key or an admin may go on."""
     row = get(session, caller, reference)
-    if row.owner != caller.owner and not caller.is_admin:
-        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may change it")
+    check_owner(caller, row.owner, f"{row.name!r}")
     return row
 
 

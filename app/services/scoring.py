@@ -18,7 +18,7 @@ from app.schemas.scores import ScoresAnswer
 from app.scoring.commands import ARRAY_SCORER, ArraysRefused
 from app.services.turns import Turns
 from app.settings import Settings
-from app.submission import chosen_metrics
+from app.submission.rankings import chosen_metrics
 
 QUEUE_SECONDS = 30
 

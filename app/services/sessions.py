@@ -5,7 +5,7 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.keys import Keys
 from app.db.session import Database
 from app.errors import Forbidden, Unauthenticated

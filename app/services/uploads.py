@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.session import Database

@@ -5,13 +5,14 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.webhooks import Deliveries, Webhooks
 from app.db.tables import now
 from app.db.webhook_tables import Delivery, DeliveryState, Webhook
-from app.errors import Conflict, Forbidden, Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schemas.webhooks import WebhookCreate
+from app.services.ownership import check_owner
 from app.settings import Settings
 from app.webhooks.addresses import Refused, check_host
 from app.webhooks.outbox import announce
@@ -63,8 +64,7 @@ def get(session: Session, caller: Caller, reference: str) -> Webhook:
 def own(session: Session, caller: Caller, reference: str) -> Webhook:
     """As `get`; only its key or an admin may go on."""
     row = get(session, caller, reference)
-    if row.owner != caller.owner and not caller.is_admin:
-        raise Forbidden(f"{row.name!r} belongs to another key; only that key or an admin may use it")
+    check_owner(caller, row.owner, f"{row.name!r}", to="use")
     return row
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.caller import LOCAL_CALLER
+from app.contracts.caller import LOCAL_CALLER
 from app.db.repositories.models import Models, Zoos
 from app.db.session import Database
 from app.db.tables import Model, Zoo, ZooModel

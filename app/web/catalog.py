@@ -12,11 +12,11 @@ from app.api import rankings as ranking_routes
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
 from app.errors import Invalid
-from app.registration import register
 from app.schemas.datasets import DatasetCreate
 from app.schemas.models import ModelCreate
 from app.schemas.zoos import ZooCreate
 from app.services import datasets, models, workers
+from app.submission.models import register
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
 

@@ -15,14 +15,14 @@ from app.api import models as model_routes
 from app.api import rankings as ranking_routes
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.question import RankingCreate
 from app.db.tables import RankingState
 from app.errors import Invalid
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
 from app.services import estimates, overview, rankings, results
 from app.services.sessions import COOKIE
-from app.submission import submit
+from app.submission.rankings import submit
 from app.web import charts
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
@@ -168,7 +168,7 @@ def show_ranking(
         advice=[],
         chosen=set(),
         time_left=estimates.seconds_left(session, row),
-        may_change="submit" in caller.scopes and (caller.is_admin or row.owner == caller.owner),
+        may_change="submit" in caller.scopes and caller.owns(row.owner),
         others=[other for other in others if other.id != row.id and other.state == "succeeded"]
         if answer.state.is_final
         else [],

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from app.api.document import version
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.services.sessions import COOKIE
 
 FOLDER = Path(__file__).parent

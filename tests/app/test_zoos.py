@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app import zoos
-from app.caller import LOCAL_CALLER, Caller
+from app.contracts.caller import LOCAL_CALLER, Caller
 from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.session import Database
 from app.db.tables import Model, ResourceState
 from app.jobs import Jobs
 from app.settings import Settings
+from app.submission import zoos
 from tests.app.test_frame import problem
 
 

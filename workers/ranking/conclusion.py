@@ -8,11 +8,11 @@ import numpy as np
 import structlog
 
 from app.contracts.ensembles import EnsembleResult, EnsemblesCommand, PoolMember
+from app.contracts.plain import plain
 from app.contracts.problems import failure
 from app.contracts.question import IntervalChoice
 from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval, Summary
 from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
-from app.plain import plain
 from estimators.catalog import METRICS
 from estimators.comparison.abstention import abstentions
 from estimators.comparison.consensus import consensus

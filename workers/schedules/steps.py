@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.orm import Session
 
-from app.caller import LOCAL_CALLER, Caller
+from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.problems import ProblemDocument, failure
 from app.contracts.question import RankingCreate
 from app.db.repositories.datasets import Datasets
@@ -17,7 +17,7 @@ from app.db.tables import RankingState, ResourceState, now
 from app.errors import ForerankError
 from app.schedules import times
 from app.schedules.report import compose
-from app.submission import submit
+from app.submission.rankings import submit
 from app.webhooks.outbox import announce
 from workers.errors import DatasetChanged, Stopping
 from workers.images.index import IndexStore

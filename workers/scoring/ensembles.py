@@ -8,7 +8,7 @@ from typing import Any
 
 from app.contracts.ensembles import EnsembleResult, EnsemblesCommand, PoolMember
 from app.contracts.question import EnsembleChoice
-from app.ensembles import attempt, reading, save_pool, search
+from app.scoring.ensembles import attempt, reading, save_pool, search
 from app.settings import Settings
 from estimators.ensembles.selection import Selection, build_pool, score_ensemble, select
 from estimators.ensembles.terms import Pool

@@ -2,7 +2,7 @@
 
 from sqlalchemy import or_, select
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import FINAL_STATES, Dataset, Ranking, ResourceState
 

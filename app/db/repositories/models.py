@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import selectinload
 
-from app.caller import LOCAL_CALLER, Caller
+from app.contracts.caller import LOCAL_CALLER, Caller
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.schedule_tables import Schedule
 from app.db.tables import Dataset, Model, Ranking, Zoo
 from app.db.webhook_tables import Webhook

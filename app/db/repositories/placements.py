@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Subquery, and_, func, insert, or_, select
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.model_filters import conditions
 from app.db.schedule_tables import Placement
 from app.db.tables import Model, Ranking, RankingState

@@ -1,11 +1,10 @@
-"""Making a ranking from a question: the same rules whoever asks, a request or a schedule that fires."""
+"""Making a ranking from a question: names resolved, everything checked, row and job in one transaction."""
 
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app import zoos
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.question import MetricChoice, RankingCreate
 from app.contracts.rankings import RankingRequest
 from app.db.repositories.datasets import Datasets
@@ -14,6 +13,7 @@ from app.db.repositories.rankings import Rankings
 from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingState, ResourceState, Zoo
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs, ranking_priority
+from app.submission import zoos
 from estimators.catalog import METRICS
 
 MINIMUM_CLASSES = 2

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model, Zoo
 from app.jobs import Jobs
-from app.registration import register_published
 from app.schemas.zoos import ZooQuery
+from app.submission.models import register_published
 
 
 def resolve(session: Session, jobs: Jobs, caller: Caller, zoo: Zoo) -> list[Model]:
@@ -24,11 +24,7 @@ def members(session: Session, caller: Caller, zoos: Sequence[Zoo]) -> dict[str, 
     """Zoo -> its listed models, in order; without those that the caller may not see, now that the request is made."""
     rows = Models(session).get_many({member.model_id for zoo in zoos for member in zoo.members})
     return {
-        zoo.id: [
-            row
-            for member in zoo.members
-            if (row := rows[member.model_id]).owner == caller.owner or row.shared or caller.is_admin
-        ]
+        zoo.id: [row for member in zoo.members if caller.owns((row := rows[member.model_id]).owner) or row.shared]
         for zoo in zoos
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.caller import Caller
+from app.contracts.caller import Caller
 from app.contracts.models import HubSpec, LocalFolderSpec, ModelInput, ModelSpec, TimmSpec, WeightsFileSpec
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model

@@ -13,9 +13,9 @@ import numpy as np
 
 from app.contracts.base import JsonObject
 from app.contracts.ensembles import EnsembleResult
+from app.contracts.plain import plain
 from app.contracts.problems import failure
 from app.contracts.question import EnsembleChoice, EnsembleReading
-from app.plain import plain
 from estimators.ensembles.selection import Selection
 from estimators.ensembles.terms import Pool
 from estimators.score import CannotBeComputed, InvalidEvidence
