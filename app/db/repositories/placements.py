@@ -43,7 +43,7 @@ class Placements:
                 Placement.ranking_id == ranking_id, Placement.metric == metric
             )
         )
-        return dict(rows.tuples().all())
+        return {model_id: rank for model_id, rank in rows}  # noqa: C416 - a result is no iterable of pairs to mypy
 
     def newest_question(self, caller: Caller, target_id: str) -> str | None:
         """What the last ranking of the target that succeeded asked."""

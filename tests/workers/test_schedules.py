@@ -1,0 +1,291 @@
+"""What a firing means, step by step, on both databases; no model is run."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from PIL import Image
+
+from app.db.repositories.datasets import Datasets
+from app.db.repositories.keys import Keys
+from app.db.repositories.models import Models, Zoos
+from app.db.repositories.rankings import Rankings
+from app.db.repositories.schedules import ScheduleRuns, Schedules
+from app.db.schedule_tables import RunState, Schedule, ScheduleState
+from app.db.session import Database
+from app.db.tables import ApiKey, Dataset, Model, ModelRunState, RankingState, ResourceState, Zoo, ZooModel, now
+from app.jobs import HeldSchedule, Jobs
+from app.settings import Settings
+from tests.conftest import NewDatabase
+from workers import runtime
+from workers.images.index import IndexStore
+from workers.images.reading import ImageReaders
+from workers.inspection.images import inspect_dataset
+from workers.runtime import Runtime
+from workers.schedules import keeper, steps
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
+    """The runtime of a worker that is not asked to run models."""
+    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
+    (tmp_path / "images").mkdir()
+    settings = Settings(home=tmp_path / "home", database_url=make(), data_roots=(tmp_path / "images",))
+    database = Database(settings.url)
+    jobs = Jobs(settings, database)
+    nothing = cast(Any, None)
+    parts = Runtime(
+        settings=settings,
+        database=database,
+        features=nothing,
+        extractor=nothing,
+        trainer=nothing,
+        scorers=nothing,
+        readers=nothing,
+        jobs=jobs,
+    )
+    runtime.start(parts)
+    yield parts
+    jobs.close()
+    database.close()
+
+
+def images(parts: Runtime) -> Path:
+    folder = parts.settings.data_roots[0] / "shapes"
+    for label in ("round", "square"):
+        (folder / label).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / label / f"{number}.png")
+    return folder
+
+
+def registered(parts: Runtime, *, owner: str = "local", **more: Any) -> Schedule:
+    """A schedule of one inspected data set and one model, active since last year."""
+    folder = images(parts)
+    spec = {"kind": "folder", "path": str(folder)}
+    with parts.database.transaction() as session:
+        dataset = Datasets(session).add(Dataset(name="shapes", spec=spec, owner=owner, state=ResourceState.READY))
+        model = Models(session).add(Model(name="m", spec={"kind": "timm", "name": "m"}, owner=owner))
+        zoo = Zoo(name="zoo", owner=owner)
+        zoo.members = [ZooModel(model_id=model.id, position=0)]
+        Zoos(session).add(zoo)
+        row = Schedules(session).add(
+            Schedule(
+                name="nightly",
+                cron="0 2 * * *",
+                time_zone="UTC",
+                owner=owner,
+                active_since=now() - timedelta(days=365),
+                request={
+                    "zoo": {"id": zoo.id, "name": "zoo"},
+                    "targets": [{"id": dataset.id, "name": "shapes"}],
+                    "metrics": ["leep"],
+                },
+                **more,
+            )
+        )
+    with ImageReaders(parts.settings) as readers:
+        with parts.database.reading() as session:
+            stored = Datasets(session).get(dataset.id)
+        assert stored is not None
+        index = inspect_dataset(stored.spec, settings=parts.settings, readers=readers)
+    IndexStore(parts.settings).write(dataset.id, index)
+    return row
+
+
+def last_night() -> datetime:
+    """The newest moment at which the schedule was due."""
+    present = datetime.now(UTC)
+    due = present.replace(hour=2, minute=0, second=0, microsecond=0)
+    return due if due <= present else due - timedelta(days=1)
+
+
+def fire(row: Schedule, due: datetime) -> str | None:
+    return steps.open_run(row.id, due.isoformat(), f"sched-{row.id}-{due.isoformat()}")
+
+
+def runs(parts: Runtime, row: Schedule) -> list[tuple[RunState, str]]:
+    with parts.database.reading() as session:
+        found = ScheduleRuns(session).page(row.id, limit=10, before=None)
+    return [(run.state, run.problem.detail if run.problem else "") for run in found]
+
+
+def test_firing_opens_a_run_once(parts: Runtime) -> None:
+    row = registered(parts)
+    first = fire(row, last_night())
+    assert first is not None
+    assert fire(row, last_night()) == first
+    assert runs(parts, row) == [(RunState.QUEUED, "")]
+
+
+def test_missed_firing_stands_back_for_a_later_one(parts: Runtime) -> None:
+    row = registered(parts)
+    assert fire(row, last_night() - timedelta(days=1)) is None
+    ((state, reason),) = runs(parts, row)
+    assert state is RunState.SKIPPED
+    assert last_night().isoformat() in reason
+
+
+def test_firing_is_skipped_while_a_run_is_under_way(parts: Runtime) -> None:
+    row = registered(parts)
+    with parts.database.transaction() as session:
+        other = ScheduleRuns(session).add(steps.ScheduleRun(schedule_id=row.id, scheduled_at=now(), by_hand=True))
+    assert fire(row, last_night()) is None
+    assert (RunState.SKIPPED, f"{other.id} was still under way; a schedule never overlaps with itself") in runs(
+        parts, row
+    )
+
+
+def test_firing_of_an_older_definition_does_nothing(parts: Runtime) -> None:
+    row = registered(parts)
+    with parts.database.transaction() as session:
+        stored = Schedules(session).lock(row.id)
+        assert stored is not None
+        stored.active_since = now()
+    assert fire(row, last_night()) is None
+    assert runs(parts, row) == []
+
+
+def test_revoked_key_stops_its_schedule_and_says_so(parts: Runtime) -> None:
+    with parts.database.transaction() as session:
+        key = Keys(session).add(ApiKey(name="k", prefix="p", digest="d", scopes=["read", "submit"]))
+    row = registered(parts, owner=key.id)
+    parts.jobs.hold(row.id, HeldSchedule(row.cron, row.time_zone))
+    with parts.database.transaction() as session:
+        Keys(session).revoke(key.id)
+    assert fire(row, last_night()) is None
+    with parts.database.reading() as session:
+        stopped = Schedules(session).get(row.id)
+    assert stopped is not None
+    assert (stopped.state, stopped.problem and stopped.problem.detail) == (ScheduleState.STOPPED, keeper.REVOKED)
+    assert parts.jobs.held() == {}
+
+
+def test_keeper_stops_what_lost_its_key_without_a_firing(parts: Runtime) -> None:
+    with parts.database.transaction() as session:
+        key = Keys(session).add(ApiKey(name="k", prefix="p", digest="d", scopes=["read", "submit"]))
+    row = registered(parts, owner=key.id)
+    with parts.database.transaction() as session:
+        Keys(session).revoke(key.id)
+    keeper.stop_revoked(parts.database)
+    with parts.database.reading() as session:
+        stopped = Schedules(session).get(row.id)
+    assert stopped is not None
+    assert stopped.state is ScheduleState.STOPPED
+
+
+def test_keeper_repairs_what_the_engine_holds(parts: Runtime) -> None:
+    row = registered(parts)
+    with parts.database.transaction() as session:
+        stored = Schedules(session).lock(row.id)
+        assert stored is not None
+        stored.active_since = now()
+    parts.jobs.hold("sch_gone", HeldSchedule("0 1 * * *", "UTC"))
+    looking = keeper.ScheduleKeeper(parts.settings, parts.database, parts.jobs)
+    looking.look()
+    assert parts.jobs.held() == {row.id: HeldSchedule("0 2 * * *", "UTC")}
+
+
+def test_only_the_newest_missed_moment_is_caught_up_with(parts: Runtime) -> None:
+    row = registered(parts)
+    present = last_night() + timedelta(hours=1)
+    assert keeper.overdue(row, [None], present=present) == last_night()
+    assert keeper.overdue(row, [last_night()], present=present) is None
+
+
+def test_run_submits_one_ranking_a_target_however_often_it_is_repeated(parts: Runtime) -> None:
+    row = registered(parts)
+    run = fire(row, last_night())
+    assert run is not None
+    for _ in range(2):
+        assert steps.begin(run)
+        steps.submit_rankings(run)
+    with parts.database.reading() as session:
+        (target,) = ScheduleRuns(session).targets([run])[run]
+        ranking = Rankings(session).get(target.ranking_id or "")
+    assert ranking is not None
+    assert (ranking.owner, ranking.request.zoo, target.data) == ("local", "zoo", "unchanged")
+
+
+def test_target_that_is_gone_is_a_row_with_its_reason(parts: Runtime) -> None:
+    row = registered(parts)
+    run = fire(row, last_night())
+    assert run is not None
+    with parts.database.transaction() as session:
+        dataset = Datasets(session).get(row.request["targets"][0]["id"])
+        assert dataset is not None
+        Datasets(session).delete(dataset)
+    assert steps.begin(run)
+    steps.submit_rankings(run)
+    assert steps.finish(run) == "failed"
+    with parts.database.reading() as session:
+        (target,) = ScheduleRuns(session).targets([run])[run]
+        stored = ScheduleRuns(session).get(run)
+    assert target.problem is not None
+    assert stored is not None
+    assert stored.report is not None
+    assert "there is no data set" in stored.report["targets"][0]["problem"]["detail"]
+
+
+@pytest.mark.parametrize("change", ["content", "new", "gone", "moved"])
+def test_changed_data_set_is_inspected_again(parts: Runtime, change: str) -> None:
+    row = registered(parts)
+    folder = parts.settings.data_roots[0] / "shapes"
+    first = folder / "round" / "0.png"
+    if change == "content":
+        Image.new("RGB", (9, 9)).save(first)
+    elif change == "new":
+        Image.new("RGB", (8, 8)).save(folder / "round" / "9.png")
+    elif change == "gone":
+        first.unlink()
+    else:
+        first.rename(folder / "square" / "9.png")
+    run = fire(row, last_night())
+    assert run is not None
+    assert steps.begin(run)
+    with parts.database.reading() as session:
+        (target,) = ScheduleRuns(session).targets([run])[run]
+        dataset = Datasets(session).get(target.target_id or "")
+    assert dataset is not None
+    assert (target.data, dataset.state) == (steps.INSPECTED_AGAIN, ResourceState.PENDING)
+
+
+def test_changed_data_set_in_use_is_left_alone_and_the_run_says_so(parts: Runtime) -> None:
+    row = registered(parts)
+    run = fire(row, last_night())
+    assert run is not None
+    assert steps.begin(run)
+    steps.submit_rankings(run)
+    steps.fail_run(run, "broken off")
+    (parts.settings.data_roots[0] / "shapes" / "round" / "0.png").unlink()
+    with parts.database.transaction() as session:
+        again = ScheduleRuns(session).add(steps.ScheduleRun(schedule_id=row.id, scheduled_at=now(), by_hand=True)).id
+    assert steps.begin(again)
+    with parts.database.reading() as session:
+        (target,) = ScheduleRuns(session).targets([again])[again]
+    assert target.data == steps.CHANGED_IN_USE
+
+
+def test_finished_run_is_told_to_its_webhook_once(parts: Runtime) -> None:
+    from app.db.repositories.webhooks import Deliveries, Webhooks
+    from app.db.webhook_tables import Webhook
+
+    with parts.database.transaction() as session:
+        hook = Webhooks(session).add(Webhook(name="h", url="https://hooks.example.com", secret="whsec_AA=="))
+    row = registered(parts, webhook_id=hook.id)
+    run = fire(row, last_night())
+    assert run is not None
+    assert steps.begin(run)
+    steps.submit_rankings(run)
+    with parts.database.transaction() as session:
+        (target,) = ScheduleRuns(session).targets([run])[run]
+        assert target.problem is None
+        assert Rankings(session).move(target.ranking_id or "", RankingState.RUNNING)
+        Rankings(session).end_unfinished_runs(target.ranking_id or "", ModelRunState.FAILED, None)
+        assert Rankings(session).move(target.ranking_id or "", RankingState.SUCCEEDED)
+    assert [steps.finish(run) for _ in range(2)] == ["succeeded", "succeeded"]
+    with parts.database.reading() as session:
+        (delivery,) = Deliveries(session).page(hook.id, limit=10, before=None)
+    assert f'"run_id":"{run}"' in delivery.body
