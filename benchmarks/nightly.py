@@ -7,6 +7,7 @@ fails if a model was run, if 500 models take over 60 s, or if the time grows fas
 
 import argparse
 import itertools
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -34,7 +35,7 @@ from workers.ranking import steps as ranking
 from workers.ranking.planning import Planner, cells
 from workers.runtime import Runtime
 from workers.schedules import steps
-from workers.store.features import FeatureStore
+from workers.store.features import FeatureStore, entries_of
 
 TARGETS = 5
 METRICS = ["logme", "tmi", "h_score", "leep", "nce"]
@@ -136,17 +137,24 @@ def write_evidence(parts: Runtime, ranking_id: str) -> None:
     assert target is not None
     planner = Planner(parts.settings, row.request, target)
     scores = []
+    store = entries_of(parts.settings)
+    template: Path | None = None
     for model in models.values():
         evidence = planner.evidence(model)
         for key in evidence.all:
-            count = len(planner.target.indices)
-            parts.features.write(
-                key,
-                features=generator.standard_normal((count, 8), dtype=np.float32),
-                source_probabilities=None,
-                labels=classes[:count],
-                manifest={},
-            )
+            if template is None:
+                count = len(planner.target.indices)
+                parts.features.write(
+                    key,
+                    features=generator.standard_normal((count, 8), dtype=np.float32),
+                    source_probabilities=None,
+                    labels=classes[:count],
+                    manifest={},
+                )
+                template = store.folder(key)
+            else:
+                # Entries like the first, copied: the store weighs all that it holds at each write.
+                shutil.copytree(template, store.folder(key))
         for cell in cells(row.request, evidence):
             value = float(generator.standard_normal())
             drawn = {"method": "bootstrap", "values": (value + generator.standard_normal(RESAMPLES) / 10).tolist()}

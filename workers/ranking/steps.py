@@ -112,12 +112,14 @@ def plan(ranking_id: str) -> dict[str, Any]:
             if run.model_id in evidence:
                 run.evidence = evidence[run.model_id]
                 run.reused = run.model_id not in made.extract
-                link(session, ranking_id, run.model_id, made.found[run.model_id], known)
-                if run.model_id in made.finished:
-                    rankings.update_run(ranking_id, run.model_id, state=ModelRunState.SUCCEEDED, tell=False)
             elif run.model_id in runs:
                 problem = _why_unusable(models.get(run.model_id))
                 rankings.update_run(ranking_id, run.model_id, state=ModelRunState.FAILED, problem=problem, tell=False)
+        # In bulk: of a night on which little is new, this is nearly all of the work.
+        Scores(session).link(
+            [link for model_id in evidence for link in _links(ranking_id, model_id, made.found[model_id], known)]
+        )
+        rankings.finish_runs(ranking_id, made.finished)
     return work | {"extract": list(made.extract), "score": list(made.score)}
 
 
@@ -158,18 +160,22 @@ def link(
     known: Mapping[ScoreKey, str],
 ) -> None:
     """Write which scores answer these cells of the ranking's table."""
-    Scores(session).link(
-        [
-            {
-                "ranking_id": ranking_id,
-                "model_id": model_id,
-                "layer": cell.layer,
-                "metric": cell.metric,
-                "score_id": known[cell.key],
-            }
-            for cell in cells
-        ]
-    )
+    Scores(session).link(_links(ranking_id, model_id, cells, known))
+
+
+def _links(
+    ranking_id: str, model_id: str, cells: Iterable[Cell], known: Mapping[ScoreKey, str]
+) -> list[dict[str, str]]:
+    return [
+        {
+            "ranking_id": ranking_id,
+            "model_id": model_id,
+            "layer": cell.layer,
+            "metric": cell.metric,
+            "score_id": known[cell.key],
+        }
+        for cell in cells
+    ]
 
 
 class _Follower:

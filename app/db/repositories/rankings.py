@@ -175,6 +175,20 @@ class Rankings(OwnedRepository[Ranking]):
             )
         return changed is not None
 
+    def finish_runs(self, ranking_id: str, model_ids: Iterable[str]) -> None:
+        """Say that these models need no work, for all of their scores are known; nobody is told of each."""
+        wanted = sorted(model_ids)
+        for start in range(0, len(wanted), LOOKUP_CHUNK):
+            self.session.execute(
+                update(RankingModel)
+                .where(
+                    RankingModel.ranking_id == ranking_id,
+                    RankingModel.model_id.in_(wanted[start : start + LOOKUP_CHUNK]),
+                    RankingModel.state.in_(RUNS_BEFORE[ModelRunState.SUCCEEDED]),
+                )
+                .values(state=ModelRunState.SUCCEEDED)
+            )
+
     def extract_again(self, ranking_id: str, model_id: str) -> None:
         """Take a model back from scoring since its evidence is gone: the one move that does not go forward."""
         self.session.execute(
