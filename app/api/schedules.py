@@ -179,7 +179,8 @@ def get_run(schedule: SchedulePath, run: RunPath, session: ReadSessionDep, calle
     return run_answers(session, [row])[row.id]
 
 
-def _report(session: Session, caller: ReaderDep, schedule: str, run: str) -> tuple[RunReport, bool]:
+def report_of(session: Session, caller: ReaderDep, schedule: str, run: str) -> tuple[RunReport, bool]:
+    """What a run found, and whether it has ended."""
     row = schedules.run(session, caller, schedule, run)
     if row.report is not None:
         return RunReport.model_validate(row.report), True
@@ -193,7 +194,7 @@ def get_report(
     schedule: SchedulePath, run: RunPath, request: Request, session: ReadSessionDep, caller: ReaderDep
 ) -> Response:
     """What the run changed for each target: who entered, left and moved, a new best, what was computed and reused."""
-    report, final = _report(session, caller, schedule, run)
+    report, final = report_of(session, caller, schedule, run)
     return represent(request, report, final=final)
 
 
@@ -206,7 +207,7 @@ def get_report_csv(
     schedule: SchedulePath, run: RunPath, request: Request, session: ReadSessionDep, caller: ReaderDep
 ) -> Response:
     """The same as CSV, one line a change."""
-    report, final = _report(session, caller, schedule, run)
+    report, final = report_of(session, caller, schedule, run)
     return represent_text(request, reports.as_csv(report), CsvResponse.media_type, final=final)
 
 
@@ -219,5 +220,5 @@ def get_report_markdown(
     schedule: SchedulePath, run: RunPath, request: Request, session: ReadSessionDep, caller: ReaderDep
 ) -> Response:
     """The same as Markdown, for people."""
-    report, final = _report(session, caller, schedule, run)
+    report, final = report_of(session, caller, schedule, run)
     return represent_text(request, reports.as_markdown(report), MarkdownResponse.media_type, final=final)

@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import Field
 
 from app.contracts.base import Body, Name, Text
-from app.contracts.datasets import Unreadable
+from app.contracts.datasets import InspectionProgress, Unreadable
 from app.db.tables import ResourceState
 from app.schemas.base import OwnedAnswer, Problem
 
@@ -57,6 +57,7 @@ class DatasetAnswer(OwnedAnswer):
     sample_of: str | None
     state: ResourceState
     problem: Problem | None = Field(description="Why its inspection failed.")
+    progress: InspectionProgress | None = Field(description="Images read so far, while a worker inspects it.")
     fingerprint: str | None = Field(description="SHA-256 of labels and contents: the same images, the same value.")
     image_count: int | None
     class_count: int | None

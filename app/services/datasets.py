@@ -13,7 +13,7 @@ from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
-from app.paths import OutsideRoots, data_roots, index_file, upload_folder
+from app.paths import OutsideRoots, data_roots, index_file, sheet_folder, upload_folder
 from app.schemas.datasets import DatasetCreate
 from app.services.ownership import check_owner
 from app.settings import Settings
@@ -116,8 +116,32 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
 
     def remove(_: Session) -> None:
         index_file(settings, row.id).unlink(missing_ok=True)
+        shutil.rmtree(sheet_folder(settings, row.id), ignore_errors=True)
         if not isinstance(row.spec, BuiltinSpec) and row.spec.uploaded:
             shutil.rmtree(upload_folder(settings, row.id), ignore_errors=True)
 
     # Not before: a transaction that fails must find the images where they were.
     event.listen(session, "after_commit", remove, once=True)
+
+
+def contact_sheet(settings: Settings, row: Dataset) -> dict[str, list[str]]:
+    """Class -> names of its small images on the contact sheet, of the first classes; empty before the inspection."""
+    folder = sheet_folder(settings, row.id)
+    names = sorted(row.class_counts or ())
+    return {
+        names[int(child.name)]: [f"{child.name}-{image.stem}.jpg" for image in sorted(child.iterdir())]
+        for child in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda child: int(child.name))
+        if int(child.name) < len(names)
+    }
+
+
+def contact_image(settings: Settings, row: Dataset, code: int, number: int) -> Path:
+    """The file of one small image.
+
+    Raises:
+        NotFound: there is none.
+    """
+    path = sheet_folder(settings, row.id) / str(code) / f"{number}.jpg"
+    if not path.is_file():
+        raise NotFound(f"the contact sheet of {row.name!r} has no such image")
+    return path

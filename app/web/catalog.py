@@ -1,22 +1,21 @@
 """What rankings are made of: data sets, models, zoos, and the workers that run them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
-from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, ValidationError
+from fastapi.responses import FileResponse, RedirectResponse
 
 from app.api import datasets as dataset_routes
 from app.api import models as model_routes
 from app.api import rankings as ranking_routes
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
-from app.errors import Invalid
 from app.schemas.datasets import DatasetCreate
 from app.schemas.models import ModelCreate
 from app.schemas.zoos import ZooCreate
 from app.services import datasets, models, workers
 from app.submission.models import register
+from app.web.forms import filled
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
 
@@ -25,21 +24,6 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 LISTED = 100
 CursorQuery = Annotated[str | None, Query(max_length=500)]
 TextForm = Annotated[str, Form(max_length=4096)]
-
-
-def _filled(kind: type[BaseModel], /, **fields: Any) -> Any:
-    """The body that the fields of a form mean; what was left empty is left out.
-
-    Raises:
-        Invalid: they mean none.
-    """
-    try:
-        return kind.model_validate({name: value for name, value in fields.items() if value not in ("", [], None)})
-    except ValidationError as error:
-        places = [
-            {"pointer": "/" + "/".join(map(str, entry["loc"])), "detail": entry["msg"]} for entry in error.errors()
-        ]
-        raise Invalid("; ".join(place["detail"] for place in places), errors=places) from error
 
 
 @router.get("/datasets")
@@ -69,22 +53,33 @@ def register_dataset(
     sample_of: TextForm = "",
 ) -> Response:
     """Register a folder, and show it."""
-    body: DatasetCreate = _filled(DatasetCreate, location=location, name=name, sample_of=sample_of)
+    body: DatasetCreate = filled(DatasetCreate, location=location, name=name, sample_of=sample_of)
     row = datasets.register(session, jobs, settings, caller, body)
     return RedirectResponse(f"/datasets/{row.id}", 303)
 
 
 @router.get("/datasets/{dataset}")
-def show_dataset(dataset: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+def show_dataset(
+    dataset: str, request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep
+) -> Response:
     """Its classes, a few images of each, what could not be read, and the rankings of it."""
     answer = dataset_routes.get_dataset(dataset, session, caller)
     return render(
         request,
         "dataset.html",
         dataset=answer,
-        sheet={},
+        sheet=datasets.contact_sheet(settings, datasets.get(session, caller, dataset)),
         rankings=ranking_routes.list_rankings(session, caller, limit=LISTED, target=answer.id).items,
     )
+
+
+@router.get("/datasets/{dataset}/images/{code}-{number}.jpg")
+def show_image(
+    dataset: str, code: int, number: int, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep
+) -> Response:
+    """A small image of the contact sheet, as the worker made it."""
+    path = datasets.contact_image(settings, datasets.get(session, caller, dataset), code, number)
+    return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.get("/models")
@@ -108,7 +103,7 @@ def register_model(
     source_dataset: TextForm = "",
 ) -> Response:
     """Register a model by its timm or hub name."""
-    body: ModelCreate = _filled(ModelCreate, model=model, source_dataset=source_dataset)
+    body: ModelCreate = filled(ModelCreate, model=model, source_dataset=source_dataset)
     row = register(session, jobs, settings, caller, body)
     return RedirectResponse(f"/models/{row.id}", 303)
 
@@ -144,7 +139,7 @@ def create_zoo(
     model: Annotated[list[str] | None, Form(max_length=200)] = None,
 ) -> Response:
     """Name a set of models."""
-    zoo = models.create_zoo(session, jobs, settings, caller, _filled(ZooCreate, name=name, models=model or []))
+    zoo = models.create_zoo(session, jobs, settings, caller, filled(ZooCreate, name=name, models=model or []))
     return RedirectResponse(f"/zoos/{zoo.id}", 303)
 
 

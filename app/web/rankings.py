@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.api import datasets as dataset_routes
@@ -24,6 +23,7 @@ from app.services import estimates, overview, rankings, results
 from app.services.sessions import COOKIE
 from app.submission.rankings import submit
 from app.web import charts
+from app.web.forms import filled
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
 from estimators.catalog import METRICS
@@ -67,12 +67,14 @@ def new_ranking(
     metric: Annotated[list[str] | None, Query(max_length=100)] = None,
     max_samples: Annotated[str, Query(max_length=12)] = "1000",
     ensemble: Annotated[str, Query(max_length=3)] = "",
+    trial: Annotated[str, Query(max_length=3)] = "",
+    name: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """The form; with what is chosen so far, what it will cost."""
     body, problem = None, None
     if target:
         try:
-            body = _question(target, zoo, model, metric, max_samples, ensemble, name="")
+            body = _question(target, zoo, model, metric, max_samples, ensemble, trial, name)
         except Invalid as error:
             problem = error.detail
     return render(
@@ -89,6 +91,8 @@ def new_ranking(
             "metrics": metric or [],
             "max_samples": max_samples,
             "ensemble": ensemble,
+            "trial": trial,
+            "name": name,
         },
         estimate=estimates.of_ranking(session, caller, body) if body else None,
         command=_command(request, body.model_dump(mode="json", exclude_unset=True)) if body else None,
@@ -108,10 +112,11 @@ def create_ranking(
     metric: Annotated[list[str] | None, Form(max_length=100)] = None,
     max_samples: Annotated[str, Form(max_length=12)] = "1000",
     ensemble: Annotated[str, Form(max_length=3)] = "",
+    trial: Annotated[str, Form(max_length=3)] = "",
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     """Submit it and show its live page."""
-    body = _question(target, zoo, model, metric, max_samples, ensemble, name)
+    body = _question(target, zoo, model, metric, max_samples, ensemble, trial, name)
     row = submit(session, jobs, caller, body, request_id=request.state.request_id)
     return RedirectResponse(f"/rankings/{row.id}", 303)
 
@@ -123,6 +128,7 @@ def _question(
     metrics: Sequence[str] | None,
     max_samples: str,
     ensemble: str,
+    trial: str,
     name: str,
 ) -> RankingCreate:
     """The request that the fields of the form mean.
@@ -130,24 +136,17 @@ def _question(
     Raises:
         Invalid: they mean none.
     """
-    question: dict[str, Any] = {"target": target, "sample": {"max_samples": int(max_samples) if max_samples else None}}
-    if zoo:
-        question["zoo"] = zoo
-    else:
-        question["models"] = list(models or [])
-    if metrics:
-        question["metrics"] = list(metrics)
-    if ensemble:
-        question["ensembles"] = [{"size": int(ensemble)}]
-    if name:
-        question["name"] = name
-    try:
-        return RankingCreate.model_validate(question)
-    except ValidationError as error:
-        places = [
-            {"pointer": "/" + "/".join(map(str, entry["loc"])), "detail": entry["msg"]} for entry in error.errors()
-        ]
-        raise Invalid("; ".join(place["detail"] for place in places), errors=places) from error
+    question: dict[str, Any] = {
+        "target": target,
+        "zoo": zoo,
+        "models": [] if zoo else list(models or []),
+        "metrics": list(metrics or []),
+        "sample": {"max_samples": int(max_samples)} if max_samples.isdecimal() else None,
+        "ensembles": [{"size": int(ensemble)}] if ensemble.isdecimal() else [],
+        "trial": {"models": int(trial)} if trial.isdecimal() else None,
+        "name": name,
+    }
+    return filled(RankingCreate, **question)
 
 
 @router.get("/rankings/{ranking}")
@@ -159,14 +158,14 @@ def show_ranking(
     answer = results.answers(session, [row])[0]
     table = results.table(session, row)
     others = _comparable(session, caller, answer) if answer.state.is_final else []
+    advice = answer.recommendation
     licenses_of = overview.licenses(session, [shown.model_id for shown in table.models])
     return render(
         request,
         "ranking.html",
         ranking=answer,
         results=table,
-        advice=[],
-        chosen=set(),
+        chosen=set(advice.fine_tune) if advice else set(),
         time_left=estimates.seconds_left(session, row),
         may_change="submit" in caller.scopes and caller.owns(row.owner),
         others=[other for other in others if other.id != row.id and other.state == "succeeded"]
@@ -177,6 +176,7 @@ def show_ranking(
         scales=_scales(table.models),
         table_key=f"ranking-{','.join(answer.metrics)}",
         failures=[shown for shown in table.models if shown.state == "failed"],
+        trials=[shown for shown in table.models if shown.trial],
         ensembles=results.ensembles(row).ensembles,
         layers=[shown for shown in table.models if shown.layers],
         warnings=_warnings(table),

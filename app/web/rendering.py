@@ -32,6 +32,8 @@ POLICY = "; ".join(
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
 PLACES = (
     ("/rankings", "Rankings"),
+    ("/leaderboards", "Leaderboards"),
+    ("/schedules", "Schedules"),
     ("/datasets", "Data sets"),
     ("/models", "Models"),
     ("/zoos", "Zoos"),

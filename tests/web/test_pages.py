@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.service import Service
 from tests.web.conftest import HOSTILE, serious_faults
 
-PAGES = ["/rankings", "/rankings/new", "/datasets", "/models", "/zoos", "/workers"]
+PAGES = ["/rankings", "/rankings/new", "/datasets", "/models", "/zoos", "/workers", "/leaderboards", "/schedules"]
 
 
 def test_a_ranking_from_the_form_to_its_end(page: Page, site: Service) -> None:

@@ -1,11 +1,14 @@
 """Reading the images of strangers: in processes of their own, with limits of time and memory for each image."""
 
 import hashlib
+import io
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from PIL import Image, ImageOps
 from pydantic import TypeAdapter
 
 from app.contracts.datasets import FolderSpec, ManifestSpec
@@ -18,6 +21,7 @@ from workers.images.candidates import open_image
 from workers.images.decode import UnreadableImage, decode
 
 DRAFT_SIZE = (64, 64)
+THUMBNAIL = (144, 144)
 SPEC: TypeAdapter[FolderSpec | ManifestSpec] = TypeAdapter(FolderSpec | ManifestSpec)
 READER = Role(
     name="reader of images",
@@ -60,7 +64,7 @@ class _Unreadable(Problem):
 
 
 def commands(settings: Settings) -> Commands:
-    """Of the reader's process: ``read`` an image of a data set."""
+    """Of the reader's process: ``read`` an image of a data set, or make a ``thumbnail`` of it."""
 
     def read(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         try:
@@ -72,7 +76,22 @@ def commands(settings: Settings) -> Commands:
         # Only here, where no exception is left to hold on to what the image took.
         raise _Unreadable(reason)
 
-    return {"read": read}
+    def thumbnail(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        try:
+            with open_image(SPEC.validate_python(payload["spec"]), payload["path"], settings) as file:
+                image = decode(file, pixel_limit=settings.image_pixel_limit, draft_size=THUMBNAIL)
+        except (OSError, UnreadableImage) as error:
+            raise _Unreadable(str(error)) from error
+        return {"jpeg": b64encode(small_jpeg(image)).decode()}
+
+    return {"read": read, "thumbnail": thumbnail}
+
+
+def small_jpeg(image: Image.Image) -> bytes:
+    """The middle of an image as a JPEG of our own making, with nothing of the file that it came from."""
+    content = io.BytesIO()
+    ImageOps.fit(image, THUMBNAIL).save(content, "JPEG", quality=80)
+    return content.getvalue()
 
 
 class ImageReaders:
@@ -105,6 +124,16 @@ class ImageReaders:
             if problem.code in (_Unreadable.code, "internal-error"):
                 raise UnreadableImage(problem.detail) from problem
             raise
+
+    def thumbnail(self, spec: FolderSpec | ManifestSpec, path: str) -> bytes:
+        """A small JPEG of an image, made in a reader.
+
+        Raises:
+            Problem: it cannot be made.
+            Stopping: `close` was called.
+        """
+        answer = self._pool.call("thumbnail", {"spec": spec.plain(), "path": path})
+        return b64decode(answer["jpeg"])
 
     def close(self) -> None:
         """End the processes."""

@@ -22,6 +22,7 @@ from workers.errors import Problem, Stopped
 from workers.images.index import IndexStore
 from workers.inspection.description import describe
 from workers.inspection.images import inspect_dataset as read_dataset
+from workers.inspection.sheet import write_sheet
 from workers.runtime import current
 
 log = structlog.stdlib.get_logger(__name__)
@@ -81,6 +82,7 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> d
     except Problem as problem:
         return {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
     IndexStore(settings).write(dataset_id, index)
+    write_sheet(dataset_id, index, settings=settings, readers=current().readers)
     return {
         "state": ResourceState.READY,
         "problem": None,

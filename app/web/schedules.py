@@ -1,0 +1,148 @@
+"""What repeats by itself: schedules with their runs, and the leaderboard of a target over all of its rankings."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+
+from app.api import datasets as dataset_routes
+from app.api import leaderboards as leaderboard_routes
+from app.api import models as model_routes
+from app.api import schedules as schedule_routes
+from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
+from app.api.model_filters import ModelFilterDep
+from app.contracts.caller import Caller
+from app.schemas.schedules import LeaderboardRow, ScheduleCreate
+from app.services import schedules
+from app.web import charts
+from app.web.forms import filled
+from app.web.rendering import render
+from app.web.route import GenuineForm, PageRoute
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+LISTED = 100
+RUNS = 20
+LINES = 8
+"""Models whose rank over time is drawn."""
+
+TextForm = Annotated[str, Form(max_length=300)]
+CursorQuery = Annotated[str | None, Query(max_length=500)]
+
+
+@router.get("/schedules")
+def list_schedules(
+    request: Request, session: ReadSessionDep, caller: ReaderDep, cursor: CursorQuery = None
+) -> Response:
+    """The schedules that the reader may see, and how to make one."""
+    page = schedule_routes.list_schedules(session, caller, limit=LISTED, cursor=cursor)
+    return render(
+        request,
+        "schedules.html",
+        rows=page.items,
+        datasets=dataset_routes.list_datasets(session, caller, limit=200).items,
+        zoos=model_routes.list_zoos(session, caller, limit=200).items,
+        next_address=page.next_cursor and f"/schedules?cursor={page.next_cursor}",
+    )
+
+
+@router.post("/schedules", dependencies=[GenuineForm])
+def create_schedule(
+    session: SessionDep,
+    jobs: JobsDep,
+    settings: SettingsDep,
+    caller: SubmitterDep,
+    name: TextForm,
+    cron: TextForm,
+    zoo: TextForm,
+    time_zone: TextForm = "UTC",
+    target: Annotated[list[str] | None, Form(max_length=100)] = None,
+    max_samples: Annotated[str, Form(max_length=12)] = "",
+) -> Response:
+    """Make a schedule, and show it."""
+    sample = {"max_samples": int(max_samples)} if max_samples.isdecimal() else None
+    fields: dict[str, Any] = {"name": name, "cron": cron, "time_zone": time_zone, "zoo": zoo, "sample": sample}
+    body: ScheduleCreate = filled(ScheduleCreate, **fields, targets=target or [])
+    row = schedules.create(session, jobs, settings, caller, body)
+    return RedirectResponse(f"/schedules/{row.id}", 303)
+
+
+@router.get("/schedules/{schedule}")
+def show_schedule(schedule: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """When it runs next, how its last runs went, and what the last one changed."""
+    answer = schedule_routes.get_schedule(schedule, session, caller)
+    runs = schedule_routes.list_runs(schedule, session, caller, limit=RUNS).items
+    ended = next((run for run in runs if run.state == "succeeded"), None)
+    return render(
+        request,
+        "schedule.html",
+        schedule=answer,
+        runs=runs,
+        report=schedule_routes.report_of(session, caller, schedule, ended.id)[0] if ended else None,
+        may_change="submit" in caller.scopes and (caller.is_admin or answer.owner == caller.owner),
+    )
+
+
+@router.post("/schedules/{schedule}/pause", dependencies=[GenuineForm])
+def pause_schedule(schedule: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> Response:
+    """Let no run start by the clock."""
+    return RedirectResponse(f"/schedules/{schedules.pause(session, jobs, caller, schedule).id}", 303)
+
+
+@router.post("/schedules/{schedule}/resume", dependencies=[GenuineForm])
+def resume_schedule(schedule: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> Response:
+    """Let runs start again."""
+    return RedirectResponse(f"/schedules/{schedules.resume(session, jobs, caller, schedule).id}", 303)
+
+
+@router.post("/schedules/{schedule}/runs", dependencies=[GenuineForm])
+def run_schedule(schedule: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> Response:
+    """Run it now."""
+    run = schedules.run_now(session, jobs, caller, schedule)
+    return RedirectResponse(f"/schedules/{run.schedule_id}", 303)
+
+
+@router.post("/schedules/{schedule}/delete", dependencies=[GenuineForm])
+def delete_schedule(schedule: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> Response:
+    """Forget it; the rankings of its runs stay."""
+    schedules.delete(session, jobs, caller, schedule)
+    return RedirectResponse("/schedules", 303)
+
+
+@router.get("/leaderboards")
+def list_leaderboards(request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
+    """The targets that have a leaderboard."""
+    page = dataset_routes.list_datasets(session, caller, limit=200)
+    return render(request, "leaderboards.html", datasets=page.items)
+
+
+@router.get("/leaderboards/{target}")
+def show_leaderboard(
+    target: str,
+    request: Request,
+    session: ReadSessionDep,
+    caller: ReaderDep,
+    wanted: ModelFilterDep,
+    metric: Annotated[str, Query(max_length=64)] = "consensus",
+) -> Response:
+    """The best models for a target across its rankings, and how their ranks changed."""
+    board = leaderboard_routes.get_leaderboard(target, session, caller, wanted, metric=metric, limit=200)
+    return render(
+        request, "leaderboard.html", board=board, over_time=_over_time(session, caller, target, board.rows, metric)
+    )
+
+
+def _over_time(
+    session: Session, caller: Caller, target: str, rows: Sequence[LeaderboardRow], metric: str
+) -> charts.Chart | None:
+    """The ranks of the first few models from ranking to ranking."""
+    places = []
+    for row in rows[:LINES]:
+        history = leaderboard_routes.get_history(target, row.model_id, session, caller, metric=metric)
+        places += [
+            {"model": history.model, "at": point.finished_at.isoformat(), "rank": point.rank}
+            for point in history.points
+        ]
+    return charts.over_time(places)
