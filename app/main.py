@@ -33,7 +33,7 @@ from app.services.quotas import Quotas
 from app.services.retries import Retries
 from app.services.scoring import Scorers
 from app.services.sessions import Sessions
-from app.services.uploads import sweep
+from app.services.uploads import spooled_at_home, sweep
 from app.settings import Settings
 from app.web import install as install_pages
 
@@ -73,7 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.scorers = Scorers(settings)
             app.state.feed = Feed(settings, database)
             try:
-                yield
+                with spooled_at_home(settings):
+                    yield
             finally:
                 await app.state.feed.close()
                 app.state.scorers.close()

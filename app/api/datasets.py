@@ -9,7 +9,7 @@ from app.api.problems import problem_responses
 from app.api.route import Route
 from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset, ResourceState
-from app.schemas.datasets import DatasetAnswer, DatasetCreate, DatasetUpload
+from app.schemas.datasets import DatasetAnswer, DatasetCreate
 from app.schemas.page import Page
 from app.services import datasets
 
@@ -26,43 +26,7 @@ def answer(row: Dataset) -> DatasetAnswer:
     )
 
 
-# The route of app.api.uploads reads it; here it is only declared.
-FORM = {
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "required": ["file"],
-            "additionalProperties": False,
-            "properties": {
-                "file": {
-                    "type": "string",
-                    "format": "binary",
-                    "description": "A zip, tar or tar.gz with one folder of images a class, or with the images that a "
-                    "manifest names.",
-                },
-                "manifest": {
-                    "type": "string",
-                    "format": "binary",
-                    "description": "A CSV file with the columns `path`, `label` and perhaps `split`; or, as a text, "
-                    "the name of such a file in the archive.",
-                },
-                **{
-                    name: {"type": "boolean" if name == "shared" else "string", "description": field.description}
-                    for name, field in DatasetUpload.model_fields.items()
-                    if name != "manifest"
-                },
-            },
-        }
-    }
-}
-
-
-@router.post(
-    "",
-    status_code=status.HTTP_202_ACCEPTED,
-    responses=problem_responses(409, 413, 415),
-    openapi_extra={"requestBody": {"content": FORM}},
-)
+@router.post("", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(409))
 def create_dataset(
     body: DatasetCreate,
     response: Response,

@@ -152,12 +152,21 @@ def _caller(request: Request, key: Annotated[str | None, Security(KEY_HEADER)]) 
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 
+def check_scope(caller: Caller, scope: str) -> None:
+    """Refuse a caller without the scope.
+
+    Raises:
+        Forbidden: the key lacks it.
+    """
+    if scope not in caller.scopes:
+        raise Forbidden(f"this needs a key with the scope {scope}; yours has {', '.join(sorted(caller.scopes))}")
+
+
 def require(scope: str) -> Callable[[Caller], Caller]:
     """A dependency that lets only callers with the scope through."""
 
     def check(caller: CallerDep) -> Caller:
-        if scope not in caller.scopes:
-            raise Forbidden(f"this needs a key with the scope {scope}; yours has {', '.join(sorted(caller.scopes))}")
+        check_scope(caller, scope)
         return caller
 
     return check

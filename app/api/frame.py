@@ -57,7 +57,7 @@ class Frame:
                 outgoing["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        bounded = bound_body(receive, headers, limit=self._limit(scope, headers), settings=self.settings)
+        bounded = bound_body(receive, headers, limit=self._limit(scope), settings=self.settings)
         try:
             _check_host(headers)
             await self.app(scope, bounded, send_framed)
@@ -79,10 +79,9 @@ class Frame:
             write = log.debug if quiet else log.info
             write("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
-    def _limit(self, scope: Scope, headers: Headers) -> float:
+    def _limit(self, scope: Scope) -> float:
         """Bytes of the body: arrays and archives may be long where they are read as streams."""
-        form = headers.get("content-type", "").startswith("multipart/form-data")
-        if scope["path"] == "/v1/datasets" and form:
+        if scope["path"] == "/v1/datasets/upload":
             return self.settings.upload_limit_megabytes * MEGABYTE
         if scope["path"] == "/v1/scores":
             return self.settings.scores_limit_megabytes * MEGABYTE

@@ -1,5 +1,6 @@
 """Every error leaves as a problem document (RFC 9457)."""
 
+import errno
 import http
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +16,13 @@ from starlette.exceptions import HTTPException
 
 from app.api.strict_json import pointer_part
 from app.contracts.problems import KINDS, problem_type
-from app.errors import Conflict, ForerankError, Invalid, Unavailable
+from app.errors import Conflict, ForerankError, Invalid, StorageFull, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 # A request may be wrong in thousands of places; an answer names so many, and `error_count` says how many there are.
 MOST_ERRORS = 20
 LONGEST_DETAIL = 4000
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = structlog.stdlib.get_logger("forerank.api")
 
@@ -90,6 +92,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DataError, _refused_value)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(PoolTimeout, _database_away)
+    app.add_exception_handler(OSError, _no_room)
 
 
 def _request_id(request: Request) -> str | None:
@@ -121,6 +124,13 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     )
 
 
+async def _no_room(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
+        raise error
+    log.error("there is no room for what was sent", reason=str(error))
+    return await _forerank(request, StorageFull("the server's disk is full; ask the operator to free some of it"))
+
+
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     errors = error.errors()
@@ -128,7 +138,9 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
         document = http_problem(400, f"the body is not JSON: {errors[0].get('ctx', {}).get('error', 'parse error')}")
         return answer(400, document, request_id=_request_id(request))
     if any(entry["loc"] == ("body",) and isinstance(entry.get("input"), bytes) for entry in errors):
-        document = http_problem(415, "this route reads JSON; send `Content-Type: application/json`")
+        form = request.headers.get("content-type", "").startswith("multipart/form-data")
+        hint = " (archives of images go to POST /v1/datasets/upload, arrays to POST /v1/scores)" if form else ""
+        document = http_problem(415, f"this route reads JSON; send `Content-Type: application/json`{hint}")
         return answer(415, document, request_id=_request_id(request))
     places = [
         {"pointer": _pointer(entry["loc"]), "detail": str(entry["msg"]).removeprefix("Value error, ")}

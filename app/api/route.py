@@ -5,7 +5,7 @@ an Idempotency-Key is answered once.
 """
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import strict_json
 from app.api.dependencies import identify
+from app.contracts.caller import Caller
 from app.errors import BadRequest, Invalid
 from app.services.quotas import Quotas
 from app.services.retries import Attempt, Retries, StoredAnswer
@@ -54,29 +55,59 @@ class Route(APIRoute):
             if caller.owner != "local":
                 quotas: Quotas = request.app.state.quotas
                 quotas.count_request(caller.owner, submits=submits)
-            strict = StrictRequest(request.scope, request.receive)
-            if self.body_field is not None and _is_json(request):
-                # Before FastAPI reads it, which would hide the reason of a refusal.
-                await self._validate_early(strict)
-            key = request.headers.get("idempotency-key")
-            if key is None or not submits:
-                return await handle(strict)
-            if not KEY.fullmatch(key):
+            key = request.headers.get("idempotency-key") if submits else None
+            if key is not None and not KEY.fullmatch(key):
                 detail = "an Idempotency-Key has 1 to 255 printable ASCII characters"
-                raise Invalid(detail, errors=[{"pointer": "/header/Idempotency-Key", "detail": detail}])
-            retries: Retries = request.app.state.retries
-            return await _answer_once(strict, retries.attempt(owner=caller.owner, key=key), handle)
+                raise Invalid.at("/header/Idempotency-Key", detail)
+            # Before FastAPI reads it, which would hide the reason of a refusal.
+            received = await self.read(request, caller)
+            try:
+                if key is None:
+                    return await handle(received)
+                retries: Retries = request.app.state.retries
+                return await self._answer_once(received, retries.attempt(owner=caller.owner, key=key), handle)
+            finally:
+                await received.close()
 
         return handler
 
-    async def _validate_early(self, request: StrictRequest) -> None:
-        """Read the body; find the errors of a long one on another thread."""
-        value = await request.json()
-        if self.body_field is None or len(await request.body()) <= LONG_BODY:
-            return
-        _, errors = await run_in_threadpool(self.body_field.validate, value, {}, loc=("body",))
-        if errors:
-            raise RequestValidationError(errors if isinstance(errors, list) else [errors])
+    async def read(self, request: Request, caller: Caller) -> StrictRequest:
+        """The request with its body read; the errors of a long one are found on another thread."""
+        received = StrictRequest(request.scope, request.receive)
+        if self.body_field is None or not _is_json(request):
+            return received
+        value = await received.json()
+        if len(await received.body()) > LONG_BODY:
+            _, errors = await run_in_threadpool(self.body_field.validate, value, {}, loc=("body",))
+            if errors:
+                raise RequestValidationError(errors if isinstance(errors, list) else [errors])
+        return received
+
+    async def content(self, request: Request) -> list[bytes]:
+        """What two bodies must share to be the same."""
+        return [await request.body()]
+
+    async def _answer_once(
+        self, request: Request, attempt: Attempt, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+    ) -> Response:
+        """Answer a request with an Idempotency-Key; runs inside the transaction of the route's `SessionDep`."""
+        try:
+            digest = _digest(request, await self.content(request))
+            if (stored := await run_in_threadpool(attempt.begin, digest)) is not None:
+                return Response(stored.body, stored.status, {**stored.headers, "Idempotency-Replayed": "true"})
+            response = await handle(request)
+            kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+            answer = StoredAnswer(response.status_code, kept, bytes(response.body))
+            await run_in_threadpool(attempt.complete, getattr(request.state, "session", None), answer)
+        except BaseException:
+            session = getattr(request.state, "session", None)
+            with anyio.CancelScope(shield=True):
+                if session is not None:
+                    # SQLite has one writer: the route's transaction has to end before the key can be freed.
+                    await run_in_threadpool(session.rollback)
+                await run_in_threadpool(attempt.release)
+            raise
+        return response
 
 
 def _is_json(request: Request) -> bool:
@@ -89,41 +120,10 @@ def _check_target(request: Request) -> None:
         raise BadRequest("the address holds a null character")
 
 
-async def _answer_once(
-    request: Request, attempt: Attempt, handle: Callable[[Request], Coroutine[Any, Any, Response]]
-) -> Response:
-    """Answer a request with an Idempotency-Key; runs inside the transaction of the route's `SessionDep`."""
-    request.state.attempt = attempt
-    try:
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            # A form's boundary is new with each retry: such routes take the digest of what they received.
-            digest = request_digest(request, await request.body())
-            if (stored := await run_in_threadpool(attempt.begin, digest)) is not None:
-                return replay(stored)
-        response = await handle(request)
-        kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-        answer = StoredAnswer(response.status_code, kept, bytes(response.body))
-        await run_in_threadpool(attempt.complete, getattr(request.state, "session", None), answer)
-    except BaseException:
-        session = getattr(request.state, "session", None)
-        with anyio.CancelScope(shield=True):
-            if session is not None:
-                # SQLite has one writer: the route's transaction has to end before the key can be freed.
-                await run_in_threadpool(session.rollback)
-            await run_in_threadpool(attempt.release)
-        raise
-    return response
-
-
-def request_digest(request: Request, *parts: bytes) -> str:
+def _digest(request: Request, content: Sequence[bytes]) -> str:
     """The SHA-256 of what makes two requests the same."""
     digest = sha256()
-    for part in (request.method.encode(), request.scope["path"].encode(), request.scope["query_string"], *parts):
+    for part in (request.method.encode(), request.scope["path"].encode(), request.scope["query_string"], *content):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def replay(stored: StoredAnswer) -> Response:
-    """The first answer again."""
-    return Response(stored.body, stored.status, {**stored.headers, "Idempotency-Replayed": "true"})

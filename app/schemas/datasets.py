@@ -10,18 +10,10 @@ from app.db.tables import ResourceState
 from app.schemas.base import OwnedAnswer, Problem
 
 
-class DatasetUpload(Body):
-    """What is said of an archive."""
+class DatasetDescription(Body):
+    """What is said of labelled images, wherever they come from."""
 
     name: Name | None = Field(None, description="Default: the last part of the location, or the archive's name.")
-    manifest: Text | None = Field(
-        None,
-        min_length=1,
-        max_length=1024,
-        description="A CSV file in the folder, with the columns `path` and `label` and perhaps `split`, instead of "
-        "sub-folders as classes.",
-        examples=["labels.csv"],
-    )
     split: Text | None = Field(None, min_length=1, max_length=100, description="Rows of the manifest with this split.")
     sample_of: Text | None = Field(
         None,
@@ -34,7 +26,7 @@ class DatasetUpload(Body):
     shared: bool = Field(False, description="Let other keys see and use it.")
 
 
-class DatasetCreate(DatasetUpload):
+class DatasetCreate(DatasetDescription):
     """Where the images are. They are read by a worker, so the answer comes before they are counted."""
 
     model_config = Body.model_config | {
@@ -47,6 +39,14 @@ class DatasetCreate(DatasetUpload):
         description="`builtin:digits` (1,797 handwritten digits that come with scikit-learn), or the absolute path, "
         "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images a class.",
         examples=["builtin:digits", "/data/signs"],
+    )
+    manifest: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        description="A CSV file in the folder, with the columns `path` and `label` and perhaps `split`, instead of "
+        "sub-folders as classes.",
+        examples=["labels.csv"],
     )
 
 

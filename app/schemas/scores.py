@@ -1,9 +1,8 @@
 """Scores of arrays that a client sends."""
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from app.contracts.base import JsonObject
-from app.contracts.question import MetricChoice, MetricName
 from app.schemas.base import Answer, Problem
 
 
@@ -25,6 +24,3 @@ class ScoresAnswer(Answer):
     samples: int
     arrays: dict[str, list[int]] = Field(description="The shapes of what was sent.")
     scores: list[SentScore]
-
-
-MetricList = TypeAdapter(list[MetricName | MetricChoice])

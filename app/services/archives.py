@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 from app.errors import ForerankError, Invalid, TooLarge
 
@@ -99,7 +99,7 @@ def _bounded(file: gzip.GzipFile | IO[bytes], *, total: int | None = None) -> IO
     return cast(IO[bytes], _Bounded(file, total=total))
 
 
-def unpack(archive: Path, destination: Path, *, limits: Limits) -> None:
+def unpack(archive: BinaryIO, destination: Path, *, limits: Limits) -> None:
     """Write the files of a zip, tar or tar.gz below an empty folder; a failure may leave some of them there.
 
     Raises:
@@ -107,9 +107,10 @@ def unpack(archive: Path, destination: Path, *, limits: Limits) -> None:
             names, names with ``..``, the same name twice, archives.
         TooLarge: more entries or bytes than the limits.
     """
-    allowed = min(limits.expanded_bytes, SUSPECT_FROM + SUSPECT_RATIO * archive.stat().st_size)
+    allowed = min(limits.expanded_bytes, SUSPECT_FROM + SUSPECT_RATIO * archive.seek(0, io.SEEK_END))
+    archive.seek(0)
     try:
-        with archive.open("rb") as file, _entries(file, allowed, limits.entries) as entries:
+        with _entries(archive, allowed, limits.entries) as entries:
             _write(entries, destination, allowed)
     except ForerankError:
         raise
@@ -145,7 +146,7 @@ def _entries(file: IO[bytes], allowed: int, count: int) -> Iterator[Iterator[_En
         # Headers and padding come on top of the files themselves.
         overhead = count * 2048
         with (
-            gzip.GzipFile(fileobj=file) as expanded,
+            gzip.GzipFile(fileobj=file, mode="rb") as expanded,
             tarfile.open(fileobj=_bounded(expanded, total=allowed + overhead), mode="r:") as tar,
         ):
             yield _tar_entries(tar, count)

@@ -5,14 +5,15 @@ moved to its place when it is whole. The lock goes with the process, so the next
 """
 
 import csv
-import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from sqlalchemy.orm import Session
 
@@ -21,16 +22,16 @@ from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.session import Database
 from app.db.tables import Dataset, new_id
-from app.errors import Invalid, StorageFull
+from app.errors import Invalid
 from app.jobs import Jobs
 from app.paths import upload_folder
-from app.schemas.datasets import DatasetUpload
+from app.schemas.datasets import DatasetDescription
 from app.services import datasets
 from app.services.archives import MEGABYTE, Limits, safe_path, unpack
 from app.settings import Settings
 
 INCOMING = ".incoming"
-DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+TEMPORARY = "temporary"
 MANIFEST = "labels.csv"
 
 
@@ -43,13 +44,25 @@ class Incoming:
 
 
 @contextmanager
+def spooled_at_home(settings: Settings) -> Iterator[None]:
+    """Have this process's temporary files, bodies of forms among them, lie under ``FORERANK_HOME``.
+
+    They have no names there, so a crash leaves nothing.
+    """
+    folder = settings.home / TEMPORARY
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
 def incoming(settings: Settings) -> Iterator[Incoming]:
     """A place to receive an upload; leave it after the transaction that registers the upload.
 
     An exception removes the upload from its final place too.
-
-    Raises:
-        StorageFull: the disk has no room for it.
     """
     identifier = new_id("ds")
     upload = Incoming(identifier, settings.datasets_folder / INCOMING / identifier)
@@ -59,10 +72,8 @@ def incoming(settings: Settings) -> Iterator[Incoming]:
         descriptor = os.open(upload.folder, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield upload
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(upload_folder(settings, upload.id), ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
-            raise StorageFull("the server's disk is full; ask the operator to free some of it") from error
         raise
     finally:
         shutil.rmtree(upload.folder, ignore_errors=True)
@@ -100,20 +111,21 @@ def register(
     settings: Settings,
     caller: Caller,
     upload: Incoming,
-    body: DatasetUpload,
+    body: DatasetDescription,
     *,
-    archive: Path,
+    archive: BinaryIO,
     archive_name: str,
-    manifest: Path | None,
+    manifest: BinaryIO | str | None,
 ) -> Dataset:
     """Check and unpack an archive, move it to its place, store the data set and have a worker inspect it.
+
+    Args:
+        manifest: a CSV file, or the name of one in the archive.
 
     Raises:
         Invalid, TooLarge: the archive or the manifest cannot be taken; the detail says why.
         Conflict: the caller has a data set of that name.
     """
-    if manifest is not None and body.manifest is not None:
-        raise Invalid.at("/manifest", "send the manifest as a file, or name the one in the archive, not both")
     unpacked = upload.folder / "unpacked"
     unpacked.mkdir()
     limits = Limits(
@@ -124,9 +136,8 @@ def register(
         unpack(archive, unpacked, limits=limits)
     except Invalid as error:
         raise Invalid.at("/file", error.detail) from error
-    archive.unlink()
     root = _root(unpacked)
-    manifest_name = _place_manifest(root, body, manifest)
+    manifest_name = _place_manifest(root, manifest, body.split)
     if manifest_name is None:
         _check_class_folders(root)
     final = upload_folder(settings, upload.id)
@@ -164,23 +175,26 @@ def _check_class_folders(root: Path) -> None:
         raise Invalid.at("/file", "the archive has no class folders: it needs one a class, or a manifest")
 
 
-def _place_manifest(root: Path, body: DatasetUpload, manifest: Path | None) -> str | None:
-    if manifest is not None:
-        if (root / MANIFEST).exists():
-            raise Invalid.at("/manifest", f"the archive holds {MANIFEST} already; name it as `manifest` instead")
-        name = MANIFEST
-        _check_columns(manifest, body.split)
-        manifest.replace(root / name)
-        return name
-    if body.manifest is not None:
-        path = safe_path(body.manifest)
+def _place_manifest(root: Path, manifest: BinaryIO | str | None, split: str | None) -> str | None:
+    if manifest is None:
+        if split is not None:
+            raise Invalid.at("/split", "a split needs a `manifest` that names it")
+        return None
+    if isinstance(manifest, str):
+        try:
+            path = safe_path(manifest)
+        except Invalid as error:
+            raise Invalid.at("/manifest", error.detail) from error
         if path is None or not (root / path).is_file():
-            raise Invalid.at("/manifest", f"the archive holds no file {body.manifest}")
-        _check_columns(root / path, body.split)
-        return str(path)
-    if body.split is not None:
-        raise Invalid.at("/split", "a split needs a `manifest` that names it")
-    return None
+            raise Invalid.at("/manifest", f"the archive holds no file {manifest}")
+    else:
+        path = PurePosixPath(MANIFEST)
+        if (root / path).exists():
+            raise Invalid.at("/manifest", f"the archive holds {MANIFEST} already; name it as `manifest` instead")
+        with (root / path).open("xb") as file:
+            shutil.copyfileobj(manifest, file)
+    _check_columns(root / path, split)
+    return str(path)
 
 
 def _check_columns(manifest: Path, split: str | None) -> None:

@@ -108,7 +108,7 @@ def test_body_that_says_it_has_a_gigabyte(server: Server) -> None:
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("path", ["/v1/rankings", "/v1/scores", "/v1/datasets"])
+@pytest.mark.parametrize("path", ["/v1/rankings", "/v1/scores", "/v1/datasets", "/v1/datasets/upload"])
 def test_body_of_a_gigabyte_that_says_nothing(server: Server, path: str) -> None:
     piece = b"%x\r\n" % 100_000 + b" " * 100_000 + b"\r\n"
     answer = server.send_raw(head(path, "Transfer-Encoding: chunked"), (piece for _ in range(GIGABYTE // 100_000)))

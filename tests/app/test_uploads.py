@@ -9,6 +9,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.contracts.datasets import ManifestSpec
 from app.db.session import Database
 from app.db.tables import Dataset
 from app.main import create_app
@@ -24,7 +26,7 @@ from app.services.uploads import incoming
 from app.settings import Settings
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key
-from tests.conftest import NewDatabase, local_client, running_api
+from tests.conftest import NewDatabase, local_client, running_api_process
 
 
 @pytest.fixture
@@ -40,6 +42,7 @@ def png(width: int = 8, height: int = 8) -> bytes:
 
 
 IMAGE = png()
+ROUTE = "/v1/datasets/upload"
 GOOD = {"cats/1.png": IMAGE, "cats/2.png": IMAGE, "dogs/1.png": IMAGE}
 
 
@@ -82,7 +85,7 @@ def send(client: TestClient, archive: bytes, *, file_name: str = "pets.zip", **p
     headers = parts.pop("headers", {})
     manifest = parts.pop("manifest_file", None)
     files = {"file": (file_name, archive)} | ({"manifest": ("labels.csv", manifest)} if manifest is not None else {})
-    return client.post("/v1/datasets", files=files, data=parts, headers=headers)
+    return client.post(ROUTE, files=files, data=parts, headers=headers)
 
 
 def left_on_disk(settings: Settings) -> list[str]:
@@ -125,13 +128,7 @@ def test_manifest_beside_the_archive(app_client: TestClient, settings: Settings,
     with database.reading() as session:
         row = session.get(Dataset, response.json()["id"])
     assert row is not None
-    assert row.spec.plain() == {
-        "kind": "manifest",
-        "path": str(folder),
-        "manifest": "labels.csv",
-        "split": "train",
-        "uploaded": True,
-    }
+    assert row.spec == ManifestSpec(path=str(folder), manifest="labels.csv", split="train", uploaded=True)
 
 
 def test_manifest_in_the_archive(app_client: TestClient) -> None:
@@ -146,7 +143,8 @@ def test_manifest_in_the_archive(app_client: TestClient) -> None:
         ({"manifest_file": b"path,label\n", "split": "test"}, "/manifest"),
         ({"manifest_file": b"\xff\xfe"}, "/manifest"),
         ({"manifest": "none.csv"}, "/manifest"),
-        ({"manifest": "../../etc/passwd"}, None),
+        ({"manifest": "../../etc/passwd"}, "/manifest"),
+        ({"manifest": "a" * 2000}, "/manifest"),
         ({"split": "test"}, "/split"),
         ({"name": "a\nb"}, "/name"),
         ({"name": "x" * 201}, "/name"),
@@ -154,18 +152,31 @@ def test_manifest_in_the_archive(app_client: TestClient) -> None:
         ({"colour": "red"}, "/colour"),
     ],
 )
-def test_wrong_part_is_named(
-    app_client: TestClient, settings: Settings, parts: dict[str, Any], pointer: str | None
-) -> None:
+def test_wrong_part_is_named(app_client: TestClient, settings: Settings, parts: dict[str, Any], pointer: str) -> None:
     document = problem(send(app_client, zipped(GOOD), **parts), 422)
-    if pointer is not None:
-        assert [error["pointer"] for error in document["errors"]] == [pointer]
+    assert [error["pointer"] for error in document["errors"]] == [pointer]
     assert left_on_disk(settings) == []
 
 
 def test_form_without_a_file_is_refused(app_client: TestClient) -> None:
-    response = app_client.post("/v1/datasets", files={"name": (None, "x")})
-    assert problem(response, 422)["errors"][0]["pointer"] == "/file"
+    for file in ({}, {"file": (None, "text")}):
+        response = app_client.post(ROUTE, files={"name": (None, "x")} | file)
+        assert [error["pointer"] for error in problem(response, 422)["errors"]] == ["/file"]
+
+
+def test_part_that_comes_twice_is_refused(app_client: TestClient, settings: Settings) -> None:
+    files = [("file", ("a.zip", zipped(GOOD))), ("file", ("b.zip", zipped(GOOD)))]
+    assert problem(app_client.post(ROUTE, files=files), 422)["errors"][0]["pointer"] == "/file"
+    assert left_on_disk(settings) == []
+
+
+def test_archive_on_the_route_for_locations_is_sent_to_its_own(app_client: TestClient) -> None:
+    response = app_client.post("/v1/datasets", files={"file": ("pets.zip", zipped(GOOD))})
+    assert ROUTE in problem(response, 415)["detail"]
+
+
+def test_json_on_the_route_for_archives_is_refused(app_client: TestClient) -> None:
+    problem(app_client.post(ROUTE, json={"location": "builtin:digits"}), 415)
 
 
 def _link_in_zip(info: zipfile.ZipInfo) -> None:
@@ -226,11 +237,10 @@ def test_name_twice_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 
 def _unpack(archive: bytes, folder: Path, *, entries: int = 100, expanded: int = 10**9) -> None:
-    path = folder / "archive"
-    path.write_bytes(archive)
     destination = folder / "files"
     destination.mkdir()
-    unpack(path, destination, limits=Limits(entries=entries, expanded_bytes=expanded))
+    limits = Limits(entries=entries, expanded_bytes=expanded)
+    unpack(io.BytesIO(archive), destination, limits=limits)
 
 
 @pytest.mark.parametrize(
@@ -342,36 +352,51 @@ def test_start_leaves_what_another_process_receives(settings: Settings) -> None:
     ("content_type", "body", "status"),
     [
         ("multipart/form-data", b"", 400),
-        ("multipart/form-data; boundary=x", b"", 400),
-        ("multipart/form-data; boundary=x", b"--x\r\nnonsense", 400),
+        ("multipart/form-data; boundary=x", b"", 422),
+        ("multipart/form-data; boundary=x", b"--x\r\nnonsense", 422),
+        ("multipart/form-data; boundary=x", b"--y\r\n", 400),
         (
             "multipart/form-data; boundary=x",
             b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nab',
-            400,
+            422,
         ),
         ("multipart/form-data; boundary=" + "x" * 300, b"", 400),
         ("multipart/form-data; boundary=x", b"--x\r\n" + b"A" * 20_000 + b": b\r\n", 400),
-        ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--\r\n", 422),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--\r\n", 400),
     ],
 )
 def test_malformed_form_is_refused(
     app_client: TestClient, settings: Settings, content_type: str, body: bytes, status: int
 ) -> None:
-    problem(app_client.post("/v1/datasets", content=body, headers={"Content-Type": content_type}), status)
+    problem(app_client.post(ROUTE, content=body, headers={"Content-Type": content_type}), status)
     assert left_on_disk(settings) == []
 
 
-def test_client_that_goes_away_leaves_nothing(settings: Settings) -> None:
-    with running_api(settings) as address:
+def spooled_bytes(process: int, settings: Settings) -> int:
+    """What a process holds in files without a name below the home folder."""
+    below = f"{settings.home}/"
+    count = 0
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            target = str(descriptor.readlink())
+            if target.startswith(below) and target.endswith("(deleted)"):
+                count += descriptor.stat().st_size
+    return count
+
+
+def test_body_is_spooled_under_the_home_folder_and_goes_with_its_client(settings: Settings) -> None:
+    begun = 3_000_000
+    with running_api_process(settings) as (address, process):
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(
-                b"POST /v1/datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n"
+                b"POST /v1/datasets/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000000\r\n"
                 b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
-                b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\nPK\x03\x04'
+                b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\nPK\x03\x04' + bytes(begun)
             )
-            assert _within_seconds(lambda: left_on_disk(settings) != [])
-        assert _within_seconds(lambda: left_on_disk(settings) == [])
+            assert _within_seconds(lambda: spooled_bytes(process, settings) > begun * 0.9)
+        assert _within_seconds(lambda: spooled_bytes(process, settings) == 0)
+        assert left_on_disk(settings) == []
 
 
 def _within_seconds(holds: Callable[[], bool]) -> bool:
