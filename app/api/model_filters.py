@@ -4,14 +4,15 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from app.contracts.base import Text
 from app.schemas.zoos import ModelFilter
 
-Choice = Annotated[str, Query(min_length=1, max_length=300)]
+Choice = Annotated[Text, Query(min_length=1, max_length=300)]
 Choices = Annotated[list[Choice] | None, Query(max_length=100)]
 
 
 def _filter(
-    search: Annotated[str | None, Query(min_length=1, max_length=100, description="Part of the name.")] = None,
+    search: Annotated[Text | None, Query(min_length=1, max_length=100, description="Part of the name.")] = None,
     family: Annotated[Choices, Query(description="timm's modules, such as `resnet`; any of them.")] = None,
     tag: Annotated[Choices, Query(description="What follows the dot in the name; any of them.")] = None,
     source_dataset: Annotated[Choices, Query(description="What the model was trained on last; any of them.")] = None,

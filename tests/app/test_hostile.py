@@ -191,7 +191,7 @@ def test_weights_outside_the_roots(server: Server, location: str) -> None:
     [
         b"GET /v1/datasets HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
         head("/v1/zoos", "Content-Length: -1"),
         head("/v1/zoos", "Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
     ],

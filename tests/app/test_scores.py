@@ -275,7 +275,7 @@ def test_computation_over_the_time_limit_ends_and_the_next_one_works(evidence: P
 
 def test_computation_over_the_memory_limit_is_refused(evidence: Path) -> None:
     with scoring(scores_memory_megabytes=100, threads=1) as scorers:
-        # NumPy raises an error that is the metric's problem; OpenBLAS ends the process. The first to need memory decides.
+        # NumPy raises an error, which is the metric's problem; OpenBLAS ends the process.
         try:
             (score,) = asyncio.run(scorers.compute("a", evidence, ["parc"])).scores
             assert score.problem is not None
