@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.contracts.base import Contract
 from app.contracts.question import EnsembleChoice, IntervalChoice, MetricChoice, SampleChoice
+from app.contracts.tasks import TaskName
 from app.contracts.trials import TrialChoice
 
 
@@ -19,6 +20,7 @@ class RankingRequest(Contract):
         given_ensembles: ids of models.
     """
 
+    task: TaskName = "classification"
     target: str
     zoo: str | None
     metrics: tuple[MetricChoice, ...]

@@ -5,6 +5,7 @@ from pydantic import Field
 from app.contracts.base import Contract, JsonObject
 from app.contracts.problems import ProblemDocument
 from app.contracts.question import IntervalChoice
+from app.contracts.tasks import TaskName
 
 ScoreKey = tuple[str, str, str]
 
@@ -54,4 +55,5 @@ class ScoreResult(Contract):
 class ScoreCommand(Contract):
     """Compute these cells."""
 
+    task: TaskName
     cells: tuple[Cell, ...]

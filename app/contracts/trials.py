@@ -52,7 +52,7 @@ class FoldCommand(Contract):
         sample_indices: (N,) positions in it.
         key: under which the predictions are stored.
         input: the transform, with the model's own mean and standard deviation.
-        folds: how many; dealt out by `workers.images.sampling.stratified_folds` with the recipe's seed.
+        folds: how many; dealt out by `estimators.arrays.sampling.stratified_folds` with the recipe's seed.
         fold: the one to predict.
     """
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app.contracts.caller import Caller
 from app.contracts.question import MetricChoice, RankingCreate
 from app.contracts.rankings import RankingRequest
+from app.contracts.tasks import TaskName
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
@@ -14,18 +15,23 @@ from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingState, R
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs, ranking_priority
 from app.submission import zoos
+from app.tasks.catalog import TASKS
+from app.tasks.task import Task, applies
 from estimators.catalog import METRICS
 
-MINIMUM_CLASSES = 2
+# Data sets hold one label an image.
+TASK: TaskName = "classification"
 
 
 def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *, request_id: str | None) -> Ranking:
     """Check the whole question, then store it and enqueue its job in one transaction."""
     target = usable_dataset(session, caller, body.target, "/target")
-    if target.class_counts is not None and len(target.class_counts) < MINIMUM_CLASSES:
-        raise Invalid.at("/target", f"{target.name!r} has one class only; a ranking needs at least {MINIMUM_CLASSES}")
+    task = TASKS[TASK]
+    if target.class_counts is not None and (reason := task.why_unusable(target.name, target.class_counts)):
+        raise Invalid.at("/target", reason)
     models, zoo = _pool(session, jobs, caller, body)
     metrics = chosen_metrics(body.metrics)
+    _check_metrics(task, metrics)
     _check_sizes(body, len(models))
     ranking = Ranking(
         name=body.name,
@@ -34,6 +40,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
         shared=body.shared,
         request_id=request_id,
         request=RankingRequest(
+            task=TASK,
             target=target.name,
             zoo=zoo,
             metrics=metrics,
@@ -121,6 +128,13 @@ def chosen_metrics(metrics: Sequence[str | MetricChoice]) -> tuple[MetricChoice,
             "some metrics are unknown or have impossible parameters; GET /v1/metrics lists them", errors=errors
         )
     return tuple(chosen.values())
+
+
+def _check_metrics(task: Task, metrics: Sequence[MetricChoice]) -> None:
+    for index, choice in enumerate(metrics):
+        if not applies(METRICS[choice.name], task):
+            needed = ", ".join(sorted(METRICS[choice.name].required_evidence - task.evidence))
+            raise Invalid.at(f"/metrics/{index}", f"{choice.name!r} needs {needed}, which this task does not give")
 
 
 def _check_sizes(body: RankingCreate, models: int) -> None:

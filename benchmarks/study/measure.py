@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.study import targets, zoo
+from estimators.arrays.sampling import stratified_folds
 from workers.device.fine_tuning import FineTuner, Images, Recipe, negative_log_likelihood
 from workers.images import transforms
-from workers.images.sampling import stratified_folds
 
 SIZE = 96
 FOLDS = 3

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from estimators.arrays.sampling import sample_indices
 from workers.images.decode import decode
-from workers.images.sampling import sample_indices
 
 TRAIN, TEST = 600, 1000
 # A mirrored sign of a hand, or a letter, is another one.

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from estimators.arrays.sampling import stratified_folds
 from workers.device.fine_tuning import (
     FineTuner,
     Images,
@@ -19,7 +20,6 @@ from workers.device.fine_tuning import (
 )
 from workers.device.probe import probe_layer
 from workers.errors import FineTuningFailed, Stopped
-from workers.images.sampling import stratified_folds
 
 CPU = torch.device("cpu")
 SIDE = 32

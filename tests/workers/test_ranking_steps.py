@@ -91,6 +91,9 @@ def work(request: pytest.FixtureRequest, settings: Settings) -> Iterator[runtime
         features=store,
         extractor=Drawing(store),  # type: ignore[arg-type]
         scorers=InThisProcess(settings),  # type: ignore[arg-type]
+        # Neither trials nor schedules are run here.
+        trainer=None,  # type: ignore[arg-type]
+        jobs=None,  # type: ignore[arg-type]
         readers=ImageReaders(settings),
     )
     runtime.start(parts)

@@ -12,13 +12,13 @@ from torch import nn
 from app.contracts.models import InputConfiguration
 from app.contracts.trials import FoldCommand, FoldResult
 from app.settings import Settings
+from estimators.arrays.sampling import stratified_folds
 from workers.device.extraction import select_device
 from workers.device.fine_tuning import FineTuner, Images, Recipe
 from workers.device.loading import load_model
 from workers.errors import ModelRefused
 from workers.images.cache import ImageCache
 from workers.images.index import IndexStore
-from workers.images.sampling import stratified_folds
 from workers.store.trials import Predictions, TrialStore
 
 Progress = Callable[[dict[str, Any]], None]

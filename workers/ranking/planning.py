@@ -14,9 +14,10 @@ from app.contracts.rankings import Counters, DrawnSample, EvidenceKeys, RankingR
 from app.contracts.scores import Cell, ScoreKey
 from app.db.tables import Dataset, Model
 from app.settings import Settings
+from app.tasks.catalog import TASKS
+from app.tasks.task import Task
 from estimators.catalog import METRICS
 from workers.images.index import DatasetIndex, IndexStore
-from workers.images.sampling import sample_indices
 from workers.store.features import HEAD, evidence_keys
 
 # What a reference or source sample contributes; the publication of OSBORN uses as many.
@@ -32,35 +33,27 @@ class Sample:
         indices: (N,) positions in the index, ascending.
     """
 
+    task: Task
     dataset_id: str
     index: DatasetIndex
     indices: NDArray[np.int64]
 
     def describe(self, choice: SampleChoice) -> DrawnSample:
         """What is recorded with a result."""
-        counts = np.bincount(self.index.labels[self.indices], minlength=len(self.index.class_names))
         return DrawnSample(
             **choice.plain(),
             images=len(self.indices),
             images_of_data_set=len(self.index),
-            classes=int(np.count_nonzero(counts)),
-            smallest_class=int(counts[counts > 0].min()),
-            largest_class=int(counts.max()),
+            **self.task.describe(self.index.labels[self.indices]),
             unreadable=len(self.index.unreadable),
             fingerprint=self.index.fingerprint,
         )
 
 
-def draw(settings: Settings, dataset_id: str, choice: SampleChoice) -> Sample:
-    """The stratified sample of an inspected data set."""
+def draw(settings: Settings, task: Task, dataset_id: str, choice: SampleChoice) -> Sample:
+    """The task's sample of an inspected data set."""
     index = IndexStore(settings).open(dataset_id)
-    indices = sample_indices(
-        index.labels,
-        max_samples=choice.max_samples,
-        max_samples_per_class=choice.max_samples_per_class,
-        seed=choice.seed,
-    )
-    return Sample(dataset_id, index, indices)
+    return Sample(task, dataset_id, index, task.sample(index.labels, choice))
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,8 @@ class Planner:
     def __init__(self, settings: Settings, request: RankingRequest, target: Dataset) -> None:
         self._settings = settings
         self._request = request
-        self.target = draw(settings, target.id, request.sample)
+        self._task = TASKS[request.task]
+        self.target = draw(settings, self._task, target.id, request.sample)
         names = [metric.name for metric in request.metrics]
         self._wants_reference = any("reference_features" in METRICS[name].optional_evidence for name in names)
         self._samples: dict[str, Sample] = {}
@@ -106,7 +100,7 @@ class Planner:
 
     def _source(self, dataset_id: str) -> Sample:
         if dataset_id not in self._samples:
-            self._samples[dataset_id] = draw(self._settings, dataset_id, SOURCE_SAMPLE)
+            self._samples[dataset_id] = draw(self._settings, self._task, dataset_id, SOURCE_SAMPLE)
         return self._samples[dataset_id]
 
     def _need(self, role: str, model: Model, sample: Sample, layers: list[str]) -> Need:

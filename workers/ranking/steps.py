@@ -21,6 +21,8 @@ from app.db.repositories.placements import Placements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
 from app.db.repositories.trials import Trials
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
+from app.tasks.catalog import TASKS
+from app.tasks.task import Task
 from workers.errors import EvidenceMissing, Problem
 from workers.ranking import planning
 from workers.ranking.advice import advise, evaluations_of, records_of
@@ -81,7 +83,7 @@ def plan(ranking_id: str) -> dict[str, Any]:
         withdrawn = Models(session).withdrawn(ranking)
         runs = [run.model_id for run in Rankings(session).models(ranking_id) if run.state in UNFINISHED_RUNS]
     target = datasets.get(ranking.target_id)
-    problem = _unusable(target)
+    problem = _unusable(TASKS[ranking.request.task], target)
     if target is None or problem is not None:
         with runtime.transaction() as session:
             rankings = Rankings(session)
@@ -128,14 +130,13 @@ def _why_unusable(model: Model | None) -> ProblemDocument:
     return problem or failure("model-problem", "the model was deleted, or is not shared anymore")
 
 
-def _unusable(target: Dataset | None) -> ProblemDocument | None:
+def _unusable(task: Task, target: Dataset | None) -> ProblemDocument | None:
     if target is None:
         return failure("image-problem", "the target was deleted")
     if target.state is ResourceState.FAILED:
         return target.problem or failure("image-problem", f"the inspection of {target.name!r} failed")
-    if len(target.class_counts or {}) < 2:
-        return failure("image-problem", f"{target.name!r} has one class only; a ranking needs at least two")
-    return None
+    reason = task.why_unusable(target.name, target.class_counts or {})
+    return failure("image-problem", reason) if reason else None
 
 
 def _without_failed_sources(request: RankingRequest, datasets: Mapping[str, Dataset]) -> RankingRequest:
@@ -378,12 +379,11 @@ def compute_scores(ranking_id: str, model_id: str) -> bool | None:
         known = Scores(session).find_many(cell.key for cell in cells)
     follower = _Follower(runtime, ranking_id, model_id)
     missing = [cell for cell in cells if cell.key not in known]
+    command = ScoreCommand(task=ranking.request.task, cells=tuple(missing))
     try:
         results = [
             ScoreResult.read(result)
-            for result in runtime.scorers.call(
-                "score", ScoreCommand(cells=tuple(missing)).plain(), should_stop=follower.should_stop
-            )
+            for result in runtime.scorers.call("score", command.plain(), should_stop=follower.should_stop)
         ]
     except Problem as problem:
         if problem.code == EvidenceMissing.code:

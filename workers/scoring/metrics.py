@@ -7,6 +7,8 @@ from typing import Any
 from app.contracts.scores import Cell, ScoreCommand, ScoreResult
 from app.scoring.metric import compute_metric
 from app.settings import Settings
+from app.tasks.catalog import TASKS
+from app.tasks.task import Task
 from estimators.catalog import Evidence
 from workers.store.features import FeatureStore
 
@@ -24,17 +26,17 @@ def compute_scores(
     results = []
     for done, cell in enumerate(cells):
         progress({"stage": "scoring", "done": done, "total": len(cells)})
-        results.append(_compute(store, cell))
+        results.append(_compute(store, TASKS[command.task], cell))
     return results
 
 
-def _compute(store: FeatureStore, cell: Cell) -> ScoreResult:
+def _compute(store: FeatureStore, task: Task, cell: Cell) -> ScoreResult:
     with ExitStack() as opened:
         evidence = opened.enter_context(store.open(cell.evidence_key))
         reference = opened.enter_context(store.open(cell.reference_key)) if cell.reference_key else None
         arrays = Evidence(
             features=evidence.features,
-            labels=evidence.labels,
+            **task.rows(evidence.labels),
             source_probabilities=evidence.source_probabilities,
             reference_features=reference.features if reference else None,
         )

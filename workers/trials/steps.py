@@ -19,6 +19,7 @@ from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import LIVE_TRIALS, Trials
 from app.db.tables import Model, Ranking, now
+from app.tasks.catalog import TASKS
 from estimators.comparison.recommendation import still_in_race
 from workers.errors import Problem, Stopped
 from workers.ranking.advice import promising
@@ -147,7 +148,7 @@ def fold_command(runtime: Runtime, ranking: Ranking, model: Model, choice: Trial
     """What the trainer is told."""
     if model.card is None:
         raise ValueError(f"{model.id} was not inspected")
-    sample: Sample = draw(runtime.settings, ranking.target_id, ranking.request.sample)
+    sample: Sample = draw(runtime.settings, TASKS[ranking.request.task], ranking.target_id, ranking.request.sample)
     transform = trial_input(model.card.input, choice)
     recipe = FineTuningRecipe(epochs=choice.epochs, flip=choice.flip, seed=choice.seed)
     key = fold_key(

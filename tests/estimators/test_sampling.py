@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.images.sampling import sample_indices
+from estimators.arrays.sampling import sample_indices
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=80)
 
