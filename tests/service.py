@@ -28,6 +28,8 @@ FAST = {
     "threads": 1,
     "device": "cpu",
 }
+# A machine that is busy with much else needs more of it: `FORERANK_TEST_PATIENCE=4` waits four times as long.
+PATIENCE = float(os.environ.get("FORERANK_TEST_PATIENCE", "1"))
 FINAL = {"succeeded", "failed", "cancelled"}
 
 
@@ -59,7 +61,8 @@ def descendants(pid: int) -> list[int]:
 
 
 def wait_for(condition: Callable[[], Any], *, seconds: float = 60, what: str = "") -> Any:
-    """The first true value of the condition; fails the test when the time is over."""
+    """The first true value of the condition; fails the test when the time, which grows by `PATIENCE`, is over."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
@@ -121,7 +124,7 @@ def running(settings: Settings, *arguments: str) -> Iterator[Service]:
         )
     seen: set[int] = set()
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30 * PATIENCE) as http:
             service = Service(settings, process, http, log)
 
             def is_up() -> bool:
@@ -137,7 +140,7 @@ def running(settings: Settings, *arguments: str) -> Iterator[Service]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=30 * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -23,7 +23,7 @@ from app.db.migrate import upgrade
 from app.db.session import Database
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from tests.service import FAST, Service, draw_images, environment, running, save_model, wait_for
+from tests.service import FAST, PATIENCE, Service, draw_images, environment, running, save_model, wait_for
 
 MODELS = ("first", "second", "third")
 # On a machine that is busy with much else a process alone takes a minute to import its libraries.
@@ -153,7 +153,7 @@ def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=30 * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

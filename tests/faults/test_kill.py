@@ -13,6 +13,7 @@ from app.settings import Settings
 from tests.conftest import NewDatabase
 from tests.service import (
     FAST,
+    PATIENCE,
     Service,
     descendants,
     draw_images,
@@ -22,6 +23,8 @@ from tests.service import (
     save_model,
     wait_for,
 )
+
+pytestmark = pytest.mark.timeout(300 * PATIENCE)
 
 SLOW_MODELS = ["first", "second", "third"]
 
@@ -102,7 +105,7 @@ def test_a_peer_takes_over_from_a_killed_worker(settings: Settings) -> None:
     finally:
         for worker in workers:
             worker.terminate()
-            worker.wait(timeout=30)
+            worker.wait(timeout=30 * PATIENCE)
 
 
 def test_cancelling_stops_the_forward_pass(new_sqlite: NewDatabase, settings: Settings) -> None:

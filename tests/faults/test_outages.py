@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import CrashingDatabase, Drill, answers, drill_settings
-from tests.service import running, wait_for
+from tests.service import PATIENCE, running, wait_for
 
 # The first is a crash; the second is longer than any number of retries with a limit used to last.
 OUTAGES_SECONDS = [4.0, 20.0]
 
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(600 * PATIENCE)
 
 
 @pytest.mark.parametrize("seconds", OUTAGES_SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.conftest import PATIENCE_SECONDS, Drill, worker_process
-from tests.service import Service, descendants, is_running, running, wait_for
+from tests.service import PATIENCE, Service, descendants, is_running, running, wait_for
 
 
 def terminate(service: Service) -> None:
@@ -26,7 +26,7 @@ def kill_the_server_alone(service: Service) -> None:
     service.process.kill()
 
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(600 * PATIENCE)
 
 
 @pytest.mark.parametrize("stop", [terminate, terminate_everyone, kill_the_server_alone])

@@ -1,0 +1,161 @@
+"""Who holds a job, who is to blame when its worker dies, and what becomes of jobs that run nowhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from dbos import DBOSClient
+from sqlalchemy import text
+
+from app.db.repositories.workers import Workers
+from app.db.session import Database
+from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, Queue, engine_url
+from app.settings import Settings
+from tests.conftest import NewDatabase
+from workers import engine
+from workers.engine import Abandoned, Lease
+from workers.liveness import Liveness
+
+
+@dataclass
+class Queues:
+    """The engine's own queues, and what they say of a job."""
+
+    database: Database
+    client: DBOSClient
+    owners: dict[str, str] = field(default_factory=dict)
+
+    def run(self, job: str, queue: Queue, executor: str) -> Lease:
+        """Have a worker take the job."""
+        if job not in self.owners:
+            self.client.enqueue(
+                {
+                    "workflow_name": "any",
+                    "queue_name": queue.value,
+                    "workflow_id": job,
+                    "app_version": APPLICATION_VERSION,
+                    "priority": 1,
+                }
+            )
+        owner = f"{executor}-{len(self.owners)}-{job}"
+        taken, _ = self.client._sys_db.start_queued_workflows(
+            self.client.register_queue(queue.value, worker_concurrency=1),
+            executor,
+            APPLICATION_VERSION,
+            None,
+            0,
+            owner_xid=owner,
+        )
+        assert taken == [job]
+        self.owners[job] = owner
+        return Lease(job, owner)
+
+    def state(self, job: str) -> tuple[str, int]:
+        """Status, and the attempts that count against the job."""
+        schema = "" if self.database.is_sqlite else "dbos."
+        query = f"SELECT status, recovery_attempts FROM {schema}workflow_status WHERE workflow_uuid = :job"
+        with self.database.reading() as session:
+            status, attempts = session.execute(text(query), {"job": job}).one()
+        return status, attempts
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def queues(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Queues]:
+    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
+    settings = settings.model_copy(update={"database_url": make()})
+    settings = Settings(**settings.model_dump(exclude_unset=True))
+    database = Database(settings.url)
+    client = DBOSClient(system_database_url=engine_url(settings), serializer=JSON, application_name=APPLICATION)
+    yield Queues(database, client)
+    client.destroy()
+    database.close()
+
+
+def die(queues: Queues, *, count_deaths: bool = True) -> list[str]:
+    with queues.database.transaction() as session:
+        return sorted(engine.requeue(session, ["dead"], count_deaths=count_deaths))
+
+
+@pytest.mark.parametrize(
+    ("held", "blamed"),
+    [
+        ({"rank": Queue.RANKINGS, "extract": Queue.DEVICE, "score": Queue.SCORING}, {"extract"}),
+        ({"rank": Queue.RANKINGS, "try": Queue.TRIALS, "inspect": Queue.INSPECTIONS}, {"try"}),
+        ({"rank": Queue.RANKINGS, "score": Queue.SCORING, "inspect": Queue.INSPECTIONS}, {"score", "inspect"}),
+        ({"rank": Queue.RANKINGS, "deliver": Queue.DELIVERIES}, set()),
+    ],
+    ids=["device", "trial", "beside", "waiting"],
+)
+def test_a_death_counts_against_what_can_have_caused_it(
+    queues: Queues, held: dict[str, Queue], blamed: set[str]
+) -> None:
+    for job, queue in held.items():
+        queues.run(job, queue, "dead")
+    assert die(queues) == sorted(held)
+    assert {job: queues.state(job) for job in held} == {job: ("ENQUEUED", int(job in blamed)) for job in held}
+
+
+def test_a_clean_stop_counts_against_nothing(queues: Queues) -> None:
+    queues.run("extract", Queue.DEVICE, "dead")
+    die(queues, count_deaths=False)
+    assert queues.state("extract") == ("ENQUEUED", 0)
+
+
+def test_what_other_workers_hold_stays_theirs(queues: Queues) -> None:
+    lease = queues.run("extract", Queue.DEVICE, "living")
+    assert die(queues) == []
+    with queues.database.transaction() as session:
+        engine.hold(session, lease)
+    assert queues.state("extract") == ("PENDING", 1)
+
+
+def test_only_the_holder_of_a_job_may_write(queues: Queues) -> None:
+    first = queues.run("extract", Queue.DEVICE, "dead")
+    die(queues)
+    with pytest.raises(Abandoned), queues.database.transaction() as session:
+        engine.hold(session, first)
+    second = queues.run("extract", Queue.DEVICE, "living")
+    with pytest.raises(Abandoned), queues.database.transaction() as session:
+        engine.hold(session, first)
+    with queues.database.transaction() as session:
+        engine.hold(session, second)
+
+
+@pytest.fixture
+def liveness(queues: Queues, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Liveness:
+    """Of a worker named `here`, whose process runs the job `mine` only."""
+    running = SimpleNamespace(_active_workflows_set=SimpleNamespace(activeList=lambda: ["mine"]))
+    monkeypatch.setattr(engine, "_get_dbos_instance", lambda: running)
+    with queues.database.transaction() as session:
+        for name in ("here", "elsewhere"):
+            Workers(session).register(identifier=name, host="h", boot="b", pid=1, device="cpu")
+    return Liveness(settings, queues.database, "here", "cpu")
+
+
+@pytest.mark.parametrize(("job", "executor"), [("lost", "here"), ("mine", "forgotten")])
+def test_a_job_that_runs_nowhere_is_requeued_once_it_was_found_twice(
+    queues: Queues, liveness: Liveness, job: str, executor: str
+) -> None:
+    queues.run(job, Queue.DEVICE, executor)
+    liveness.requeue_strays()
+    assert queues.state(job)[0] == "PENDING"
+    liveness.requeue_strays()
+    assert queues.state(job) == ("ENQUEUED", 0)
+
+
+@pytest.mark.parametrize(("job", "executor"), [("mine", "here"), ("theirs", "elsewhere")])
+def test_a_job_that_runs_somewhere_stays_there(queues: Queues, liveness: Liveness, job: str, executor: str) -> None:
+    queues.run(job, Queue.DEVICE, executor)
+    for _ in range(3):
+        liveness.requeue_strays()
+    assert queues.state(job) == ("PENDING", 1)
+
+
+def test_a_job_that_was_taken_anew_is_another_find(queues: Queues, liveness: Liveness) -> None:
+    queues.run("lost", Queue.DEVICE, "dead")
+    liveness.requeue_strays()
+    die(queues, count_deaths=False)
+    queues.run("lost", Queue.DEVICE, "here")
+    liveness.requeue_strays()
+    assert queues.state("lost")[0] == "PENDING"
