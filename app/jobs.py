@@ -21,6 +21,7 @@ log = structlog.stdlib.get_logger(__name__)
 APPLICATION = "forerank"
 # Raise it only when a workflow changes shape: work of an old version waits for a worker of that version.
 APPLICATION_VERSION = "1"
+CONNECTIONS = 5
 JSON = DBOSPortableJSON
 
 
@@ -111,13 +112,20 @@ def upgrade(settings: Settings) -> None:
     DBOS.migrate(engine_url(settings))
 
 
+def _bounded(settings: Settings) -> Database:
+    return Database(settings.url, pool_size=CONNECTIONS, limit_seconds=settings.database_limit_seconds)
+
+
 class Jobs:
     """The engine as the API sees it: it knows the names of workflows and none of their code."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         refuse_pickles()
+        # Connections of its own: a cancellation asks the engine while its transaction still holds one of the others.
+        self._connections = None if database.is_sqlite else _bounded(settings)
         self._client = DBOSClient(
             system_database_url=engine_url(settings),
+            system_database_engine=None if self._connections is None else self._connections.engine,
             serializer=JSON,
             application_name=APPLICATION,
             lazy=True,
@@ -251,3 +259,5 @@ class Jobs:
     def close(self) -> None:
         """Give the connections back."""
         self._client.destroy()
+        if self._connections is not None:
+            self._connections.close()

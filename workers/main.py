@@ -13,7 +13,7 @@ from app import jobs, logging
 from app.db.migrate import is_current
 from app.db.outages import outlast_outages
 from app.db.repositories.models import Catalog
-from app.db.session import Database
+from app.db.session import Database, connection_arguments
 from app.settings import Settings
 from workers import engine, runtime
 from workers.device.extractor import Extractor
@@ -44,9 +44,11 @@ EXECUTOR_THREADS = 128
 
 def configuration(settings: Settings, executor: str) -> DBOSConfig:
     """The engine's settings."""
+    is_postgresql = settings.url.get_backend_name() == "postgresql"
     return {
         "name": jobs.APPLICATION,
         "system_database_url": jobs.engine_url(settings),
+        "db_engine_kwargs": {"connect_args": connection_arguments(settings.url)} if is_postgresql else None,
         "application_version": jobs.APPLICATION_VERSION,
         "executor_id": executor,
         "serializer": jobs.JSON,

@@ -7,7 +7,6 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
-CONNECT_SECONDS = 5
 # The server is given a little longer than its own limit to say that it was reached.
 GRACE_SECONDS = 1.0
 
@@ -45,8 +44,7 @@ def bound(engine: Engine, limit_seconds: float) -> None:
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: object, record: object, arguments: list[Any], parameters: dict[str, Any]) -> Any:
-        timeout = {"connect_timeout": CONNECT_SECONDS} | parameters
-        connection = BoundedConnection.connect(*arguments, **timeout)
+        connection = BoundedConnection.connect(*arguments, **parameters)
         connection.answer_seconds = limit_seconds + GRACE_SECONDS
         connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(int(limit_seconds * 1000))])
         connection.commit()

@@ -15,6 +15,14 @@ from app.db.bounded import bound
 
 SQLITE_BUSY_SECONDS = 30
 POOL_SECONDS = 30
+# Of libpq, in seconds: without them a host that vanished holds a connection for hours. The URL may give others.
+CONNECT_AND_KEEP_ALIVE = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+}
 
 
 class database_seconds(ColumnElement[float]):  # noqa: N801 - reads as an SQL function
@@ -32,6 +40,11 @@ def _sqlite_seconds(element: object, compiler: object, **_: Any) -> str:
 @compiles(database_seconds, "postgresql")
 def _postgresql_seconds(element: object, compiler: object, **_: Any) -> str:
     return "extract(epoch from clock_timestamp())::double precision"
+
+
+def connection_arguments(url: URL) -> dict[str, int]:
+    """What libpq is told of this PostgreSQL database beside its URL."""
+    return {name: value for name, value in CONNECT_AND_KEEP_ALIVE.items() if name not in url.query}
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -70,6 +83,7 @@ class Database:
         elif parsed.get_backend_name() == "postgresql":
             self.engine = create_engine(
                 parsed,
+                connect_args=connection_arguments(parsed),
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_pre_ping=True,

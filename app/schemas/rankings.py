@@ -49,6 +49,10 @@ class RankingAnswer(OwnedAnswer):
     recommendation: Recommendation | None = Field(
         description="What is advised: the order, which to fine-tune, why, and how sure; null until the end."
     )
+    seconds_left: float | None = Field(
+        description="Expected until the last model is scored: models that have not ended, times the mean time of those "
+        "that have. The conclusion and other rankings' jobs are not in it. Null until one has ended, and at the end."
+    )
     started_at: datetime | None
     finished_at: datetime | None
     links: dict[str, str]

@@ -1,7 +1,9 @@
 """What a ranking will cost, from what earlier rankings measured on this deployment."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from sqlalchemy.orm import Session
 
@@ -69,14 +71,21 @@ def _pool(session: Session, caller: Caller, body: RankingCreate) -> Sequence[Mod
     return zoos.find(session, caller, ZooQuery(**zoo.query))[0]
 
 
-def seconds_left(session: Session, ranking: Ranking) -> float | None:
-    """How long a running ranking will take: the mean time of its models that ended, for each that has not.
+def seconds_left(session: Session, rankings: Sequence[Ranking]) -> dict[str, float]:
+    """How long these rankings will take, by id: the mean time of a ranking's models that ended, for each that has not.
 
-    None while no model has ended, and when the ranking has.
+    A ranking is left out while none of its models has ended, and when it has. One query for all.
     """
-    if ranking.state.is_final:
-        return None
-    runs = Rankings(session).models(ranking.id)
-    spent = [sum(run.seconds.values()) for run in runs if run.state is ModelRunState.SUCCEEDED and run.seconds]
-    open_runs = sum(run.state in UNFINISHED_RUNS for run in runs)
-    return open_runs * sum(spent) / len(spent) if spent and open_runs else None
+    spent: dict[str, list[float]] = {}
+    unfinished: Counter[str] = Counter()
+    running = [ranking.id for ranking in rankings if not ranking.state.is_final]
+    for ranking_id, state, seconds in Rankings(session).times(running):
+        if state in UNFINISHED_RUNS:
+            unfinished[ranking_id] += 1
+        elif state is ModelRunState.SUCCEEDED and seconds:
+            spent.setdefault(ranking_id, []).append(sum(seconds.values()))
+    return {
+        ranking_id: unfinished[ranking_id] * fmean(times)
+        for ranking_id, times in spent.items()
+        if unfinished[ranking_id]
+    }

@@ -39,11 +39,13 @@ def check(settings: Settings, database: Database, jobs: Jobs) -> Readiness:
         # Whatever a driver raises means the same here; the reason may name hosts and users, so it is only logged.
         log.exception("the database does not answer")
         failed.append({"pointer": "/database", "detail": "it does not answer; the log has the reason"})
-    try:
-        jobs.check()
-    except Exception:
-        log.exception("the job engine does not answer")
-        failed.append({"pointer": "/engine", "detail": "it does not answer; the log has the reason"})
+    else:
+        # The engine is in the same database: without it there is nothing to wait for a second time.
+        try:
+            jobs.check()
+        except Exception:
+            log.exception("the job engine does not answer")
+            failed.append({"pointer": "/engine", "detail": "it does not answer; the log has the reason"})
     if failed:
         names = ", ".join(entry["pointer"].removeprefix("/") for entry in failed)
         raise Unavailable(f"not ready: {names}", errors=failed, headers={"Retry-After": "5"})

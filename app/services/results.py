@@ -26,6 +26,7 @@ from app.schemas.rankings import (
     TargetAnswer,
     TrialAnswer,
 )
+from app.services.estimates import seconds_left
 from estimators.catalog import METRICS, Metric
 
 HEAD = "head"
@@ -35,6 +36,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
     """Where these rankings stand."""
     counts = Rankings(session).model_counts([ranking.id for ranking in rankings])
     counters = Rankings(session).counters(rankings)
+    left = seconds_left(session, rankings)
     return [
         RankingAnswer(
             id=ranking.id,
@@ -51,6 +53,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             model_counts=counts[ranking.id],
             counters=counters[ranking.id].plain(),
             recommendation=ranking.summary and ranking.summary.recommendation,
+            seconds_left=left.get(ranking.id),
             started_at=ranking.started_at,
             finished_at=ranking.finished_at,
             links={

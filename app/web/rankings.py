@@ -166,7 +166,6 @@ def show_ranking(
         ranking=answer,
         results=table,
         chosen=set(advice.fine_tune) if advice else set(),
-        time_left=estimates.seconds_left(session, row),
         may_change="submit" in caller.scopes and caller.owns(row.owner),
         others=[other for other in others if other.id != row.id and other.state == "succeeded"]
         if answer.state.is_final

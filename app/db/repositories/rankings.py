@@ -86,6 +86,17 @@ class Rankings(OwnedRepository[Ranking]):
             )
         )
 
+    def times(self, ranking_ids: Sequence[str]) -> list[tuple[str, ModelRunState, dict[str, float] | None]]:
+        """(ranking, state, seconds by stage) of every model of these rankings."""
+        if not ranking_ids:
+            return []
+        rows = self.session.execute(
+            select(RankingModel.ranking_id, RankingModel.state, RankingModel.seconds).where(
+                RankingModel.ranking_id.in_(ranking_ids)
+            )
+        )
+        return [(ranking_id, state, seconds) for ranking_id, state, seconds in rows]
+
     def model_counts(self, ranking_ids: Sequence[str]) -> dict[str, dict[str, int]]:
         """Ranking -> state -> number of models."""
         rows = self.session.execute(
