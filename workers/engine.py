@@ -5,15 +5,30 @@ the job writes: a worker's transaction first locks and compares it. Only queries
 predicate are used; the version is pinned, and tests kill real workers and databases.
 """
 
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from dbos import _sys_db
 from dbos._context import current_owner_xid, get_local_dbos_context
 from dbos._dbos import _get_dbos_instance
+from dbos._queue import Queue as EngineQueue
 from dbos._utils import INTERNAL_QUEUE_NAME
-from sqlalchemy import BigInteger, ColumnElement, TableClause, case, cast, column, func, null, select, table, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    TableClause,
+    case,
+    cast,
+    column,
+    func,
+    literal_column,
+    null,
+    select,
+    table,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.db.outages import is_outage
@@ -22,6 +37,7 @@ from app.jobs import Queue
 
 PENDING = "PENDING"
 ENQUEUED = "ENQUEUED"
+QUEUE_SECONDS = 30.0
 
 
 class Abandoned(BaseException):
@@ -48,6 +64,37 @@ def widen_retries() -> None:
     if not callable(getattr(_sys_db, "retriable_postgres_exception", None)):
         raise RuntimeError("the job engine's retries have moved; an outage of the database would strand its jobs")
     _sys_db.retriable_postgres_exception = is_outage  # type: ignore[attr-defined, assignment]
+
+
+def poll_cheaply(has_work: Callable[[str], bool]) -> None:
+    """Have the engine's threads ask this before they open a transaction of several queries on a queue.
+
+    What a queue permits is read every ``QUEUE_SECONDS`` only: it changes when a worker with other settings starts.
+    """
+    system = _get_dbos_instance()._sys_db
+    read, scopes = system.get_queue, system.dequeue_scopes
+    known: dict[str, tuple[float, EngineQueue | None]] = {}
+
+    def get_queue(name: str) -> EngineQueue | None:
+        moment = time.monotonic()
+        if name not in known or moment - known[name][0] > QUEUE_SECONDS:
+            known[name] = (moment, read(name))
+        return known[name][1]
+
+    def dequeue_scopes(name: str) -> list[str | None]:
+        return scopes(name) if has_work(name) else []
+
+    system.get_queue = get_queue  # type: ignore[method-assign, assignment]
+    system.dequeue_scopes = dequeue_scopes  # type: ignore[method-assign, assignment]
+
+
+def queues_with_work(session: Session) -> frozenset[str]:
+    """Names of the queues in which a job waits to be taken."""
+    jobs = _jobs(session)
+    # Literals, so that the planner sees that the engine's partial index on jobs in flight holds all of these rows.
+    waits = jobs.c.status == literal_column(f"'{ENQUEUED}'")
+    in_flight = jobs.c.status.in_([literal_column(f"'{ENQUEUED}'"), literal_column(f"'{PENDING}'")])
+    return frozenset(session.scalars(select(jobs.c.queue_name).where(waits, in_flight).distinct()))
 
 
 def current_lease() -> Lease | None:

@@ -28,6 +28,7 @@ from workers.schedules import workflow as schedules
 from workers.schedules.keeper import ScheduleKeeper
 from workers.scoring.pool import scorer_count, scorer_pool
 from workers.store.features import FeatureStore
+from workers.waiting import WaitingWork
 from workers.webhooks import workflow as deliveries
 
 log = structlog.stdlib.get_logger(__name__)
@@ -130,6 +131,7 @@ def run(settings: Settings) -> None:
     DBOS.listen_queues([queue.value for queue in jobs.Queue])
     DBOS.launch()
     register_queues(settings)
+    engine.poll_cheaply(WaitingWork(database, settings.polling_seconds).on)
     liveness.start()
     keeper = ScheduleKeeper(settings, database, parts.jobs)
     keeper.start()

@@ -1,12 +1,14 @@
 """Who holds a job, who is to blame when its worker dies, and what becomes of jobs that run nowhere."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from dbos import DBOSClient
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from app.db.repositories.workers import Workers
 from app.db.session import Database
@@ -16,6 +18,7 @@ from tests.conftest import NewDatabase
 from workers import engine
 from workers.engine import Abandoned, Lease
 from workers.liveness import Liveness
+from workers.waiting import WaitingWork
 
 
 @dataclass
@@ -26,19 +29,23 @@ class Queues:
     client: DBOSClient
     owners: dict[str, str] = field(default_factory=dict)
 
+    def put(self, job: str, queue: Queue) -> None:
+        self.owners[job] = ""
+        self.client.enqueue(
+            {
+                "workflow_name": "any",
+                "queue_name": queue.value,
+                "workflow_id": job,
+                "app_version": APPLICATION_VERSION,
+                "priority": 1,
+            }
+        )
+
     def run(self, job: str, queue: Queue, executor: str) -> Lease:
         """Have a worker take the job."""
         if job not in self.owners:
-            self.client.enqueue(
-                {
-                    "workflow_name": "any",
-                    "queue_name": queue.value,
-                    "workflow_id": job,
-                    "app_version": APPLICATION_VERSION,
-                    "priority": 1,
-                }
-            )
-        owner = f"{executor}-{len(self.owners)}-{job}"
+            self.put(job, queue)
+        owner = f"{self.owners[job]}-{executor}"
         taken, _ = self.client._sys_db.start_queued_workflows(
             self.client.register_queue(queue.value, worker_concurrency=1),
             executor,
@@ -159,3 +166,28 @@ def test_a_job_that_was_taken_anew_is_another_find(queues: Queues, liveness: Liv
     queues.run("lost", Queue.DEVICE, "here")
     liveness.requeue_strays()
     assert queues.state("lost")[0] == "PENDING"
+
+
+def test_one_query_serves_all_queues(queues: Queues) -> None:
+    waiting = WaitingWork(queues.database, seconds=0.2)
+    asked: list[str] = []
+    event.listen(queues.database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    assert not any(waiting.on(queue.value) for queue in Queue)
+    assert sum("workflow_status" in statement for statement in asked) == 1
+
+
+def test_a_job_is_seen_as_soon_as_the_answer_is_old(queues: Queues) -> None:
+    waiting = WaitingWork(queues.database, seconds=0.2)
+    assert not waiting.on("device")
+    queues.put("extract", Queue.DEVICE)
+    time.sleep(0.2)
+    assert (waiting.on("device"), waiting.on("scoring")) == (True, False)
+    queues.run("extract", Queue.DEVICE, "worker")
+    time.sleep(0.2)
+    assert not waiting.on("device")
+
+
+def test_without_the_database_the_engine_looks_for_itself(tmp_path: Path) -> None:
+    gone = Database(f"postgresql+psycopg://nobody@/nothing?host={tmp_path}")
+    assert WaitingWork(gone, seconds=0.2).on("device")
+    gone.close()
