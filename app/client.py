@@ -101,6 +101,10 @@ def _show_row(progress: Progress, task: Any, row: dict[str, Any]) -> None:
     stage = STAGES.get(row["state"], row["state"])
     if row["state"] == "extracting" and row["stage"]:
         stage = row["stage"]
+    trial = row["trial"]
+    if trial is not None and trial["state"] in ("waiting", "running"):
+        left = "" if trial["seconds_left"] is None else f", {trial['seconds_left']:.0f} s left"
+        stage = f"trial, fold {trial['folds_done'] + 1}: {trial['stage'] or 'waits'}{left}"
     if row["state"] != "queued" and not progress.tasks[task].started:
         progress.start_task(task)
     if row["total"] and row["stage"] in COUNTED_STAGES:
@@ -145,6 +149,19 @@ def show(client: Client, ranking: dict[str, Any], console: Console | None = None
         console.print(f"  * {warning}")
     counters = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in results["counters"].items())
     console.print(f"Counted: {counters}.")
+    if results["recommendation"] is not None:
+        console.print(_advice(results))
+
+
+def _advice(results: dict[str, Any]) -> str:
+    advice = results["recommendation"]
+    lines = [f"[bold]Advice:[/bold] {advice['text']}"]
+    for row in results["models"]:
+        trial = row["trial"]
+        if trial is not None and trial["accuracy"] is not None:
+            seconds, right = f"{trial['seconds']:.0f} s", f"{100 * trial['accuracy']:.1f} %"
+            lines.append(f"  {row['model']}: {right} right in {trial['folds_done']} folds, after a trial of {seconds}")
+    return "\n".join(lines)
 
 
 def _cell(score: dict[str, Any] | None) -> str:

@@ -37,6 +37,27 @@ class ExpectedRegret(Contract):
     points: float
 
 
+class AdvisedEnsemble(Contract):
+    """The best average of probabilities among the tried models, chosen by their held-out predictions.
+
+    The images that chose the members also judge them, which flatters the ensemble a little.
+
+    Attributes:
+        members: names, in the order in which they were added.
+        accuracy, log_loss: of the average, after short fine-tuning.
+        best_single: name of the best single model by log loss.
+        accuracy_gain_points, low, high: against it, with a 90 % interval over images.
+    """
+
+    members: tuple[str, ...]
+    accuracy: float
+    log_loss: float
+    best_single: str
+    accuracy_gain_points: float
+    low: float
+    high: float
+
+
 class Recommendation(Contract):
     """The advice of a ranking.
 
@@ -45,6 +66,7 @@ class Recommendation(Contract):
         fine_tune: ids of the models worth fine-tuning.
         expected_regret: by the trial's held-out predictions, so of short fine-tuning, and of this sample's noise only;
             empty where it is not known.
+        ensemble: of the tried models; null unless two were tried on all folds.
         evidence: what each rung rests on, in words.
         chances_from: targets on which the chances are calibrated; null: they are not known.
         text: the advice in plain words.
@@ -53,6 +75,7 @@ class Recommendation(Contract):
     order: tuple[AdvisedModel, ...]
     fine_tune: tuple[str, ...]
     expected_regret: tuple[ExpectedRegret, ...] = ()
+    ensemble: AdvisedEnsemble | None = None
     evidence: dict[Rung, str]
     chances_from: int | None = None
     text: str

@@ -64,6 +64,8 @@ def test_the_advice_rests_on_three_rungs_and_says_what_to_fine_tune(service: Ser
     assert "not known" in advice["text"]
     regrets = [each["points"] for each in advice["expected_regret"]]
     assert regrets == sorted(regrets, reverse=True)
+    assert 2 <= len(advice["ensemble"]["members"]) <= 3
+    assert advice["ensemble"]["low"] <= advice["ensemble"]["accuracy_gain_points"] <= advice["ensemble"]["high"]
     rows = service.rows(ended)
     for row in rows.values():
         assert (row["trial"]["state"], row["trial"]["folds_done"], row["trial"]["side"]) == ("succeeded", 2, 64)

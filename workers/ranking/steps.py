@@ -32,7 +32,7 @@ from workers.ranking.planning import Planner
 from workers.runtime import Runtime, current
 from workers.store.features import HEAD
 from workers.store.trials import TrialStore
-from workers.trials.predictions import held_out
+from workers.trials.predictions import best_ensemble, held_out
 
 log = structlog.stdlib.get_logger(__name__)
 PROGRESS_SECONDS = 0.5
@@ -460,8 +460,9 @@ def conclude(ranking_id: str) -> str:
     state = RankingState.SUCCEEDED
     if succeeded:
         summary, ensembles = draw_conclusion(runtime, ranking, succeeded, models, cells)
-        losses, hits = held_out(TrialStore.of(runtime.settings), trials)
-        recommendation = advise(
+        store = TrialStore.of(runtime.settings)
+        losses, hits = held_out(store, trials)
+        advice = advise(
             [models[run.model_id] for run in succeeded],
             cells,
             records,
@@ -471,8 +472,10 @@ def conclude(ranking_id: str) -> str:
             hits,
             summary.abstentions,
         )
+        names = {model.model_id: model.name for model in advice.order}
+        advice = advice.model_copy(update={"ensemble": best_ensemble(store, trials, names)})
         values = {
-            "summary": summary.model_copy(update={"recommendation": recommendation}),
+            "summary": summary.model_copy(update={"recommendation": advice}),
             "ensembles": ensembles,
             "question": question(ranking),
         }
