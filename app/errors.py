@@ -70,12 +70,6 @@ class NotFound(ForerankError):
     code = "not-found"
 
 
-class TooSlow(ForerankError):
-    """The body did not arrive in time."""
-
-    code = "too-slow"
-
-
 class Conflict(ForerankError):
     """The request is sound, but not in the present state."""
 

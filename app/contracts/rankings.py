@@ -1,6 +1,6 @@
 """A ranking: the normalised question, the sample that was drawn, and what it took."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field
 
@@ -62,10 +62,6 @@ class Counters(Contract):
     evidence_reused: int = 0
     scores_computed: int = 0
     scores_reused: int = 0
-
-    def plus(self, more: Self) -> "Counters":
-        """The sums."""
-        return Counters(**{name: getattr(self, name) + getattr(more, name) for name in Counters.model_fields})
 
 
 class EvidenceKeys(Contract):

@@ -185,27 +185,6 @@ def test_all_metrics_of_the_catalog_have_intervals_and_chances(service: Service,
         ), name
 
 
-def test_an_ensemble_without_source_samples_says_which_term_is_missing(
-    service: Service, ranking: dict[str, Any]
-) -> None:
-    asked = {
-        "target": "shapes",
-        "models": ["resnet", "vit", "one-logit"],
-        "metrics": ["leep"],
-        "ensembles": [{"size": 2}, {"size": 2, "method": "e_leep"}],
-    }
-    ended = service.until_final(service.call("POST", "/v1/rankings", asked))
-    osborn, e_leep = service.call("GET", f"/v1/rankings/{ended['id']}/ensembles")["ensembles"]
-    assert set(osborn["selection"]["terms_used"]) == {"task", "cohesion"}
-    assert len(e_leep["selection"]["members"]) == 2
-
-
-def test_a_sample_is_stratified_and_recorded(service: Service, ranking: dict[str, Any]) -> None:
-    asked = {"target": "shapes", "models": ["resnet"], "metrics": ["tmi"], "sample": {"max_samples": 20, "seed": 3}}
-    target = service.until_final(service.call("POST", "/v1/rankings", asked))["target"]
-    assert (target["sample"]["images"], target["sample"]["smallest_class"], target["sample"]["seed"]) == (20, 5, 3)
-
-
 def test_the_workers_lines_name_the_request_that_asked(service: Service, ranking: dict[str, Any]) -> None:
     logs = (path.read_text() for path in service.settings.home.parent.glob("serve-*.log"))
     lines = [line for log in logs for line in log.splitlines()]

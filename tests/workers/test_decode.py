@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.workers.conftest import picture
-from workers.images.decode import UnreadableImage, decode_bytes
+from workers.images.decode import UnreadableImage, decode
 
 LIMIT = 1_000_000
 
@@ -22,7 +22,7 @@ def encode(image: Image.Image, **options: object) -> bytes:
 
 
 def pixels(content: bytes) -> np.ndarray:
-    image = decode_bytes(content, pixel_limit=LIMIT)
+    image = decode(io.BytesIO(content), pixel_limit=LIMIT)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -107,10 +107,10 @@ def test_grey_becomes_three_equal_channels() -> None:
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableImage, match=reason):
-        decode_bytes(content, pixel_limit=LIMIT)
+        decode(io.BytesIO(content), pixel_limit=LIMIT)
 
 
 def test_the_reason_names_no_python_object() -> None:
     with pytest.raises(UnreadableImage) as caught:
-        decode_bytes(encode(picture(4), format="PNG")[:40], pixel_limit=LIMIT)
+        decode(io.BytesIO(encode(picture(4), format="PNG")[:40]), pixel_limit=LIMIT)
     assert "0x" not in str(caught.value)

@@ -175,7 +175,7 @@ def test_from_the_question_to_the_conclusion(work: runtime.Runtime, submit: Call
     assert row.summary is not None
     assert set(row.summary.order) == set(runs) == {"mdl_1", "mdl_2"}
     assert row.sample is not None
-    assert row.sample.images == 30
+    assert (row.sample.images, row.sample.classes) == (30, 10)
     assert {model.state for model in runs.values()} == {ModelRunState.SUCCEEDED}
 
 
@@ -226,7 +226,7 @@ def test_a_cancelled_ranking_is_not_planned(work: runtime.Runtime, submit: Calla
 
 
 ENSEMBLES: dict[str, Any] = {
-    "ensembles": (EnsembleChoice(size=2, method="e_leep"),),
+    "ensembles": (EnsembleChoice(size=2), EnsembleChoice(size=2, method="e_leep")),
     "given_ensembles": (("mdl_1", "mdl_2"),),
 }
 
@@ -234,9 +234,12 @@ ENSEMBLES: dict[str, Any] = {
 def test_ensembles_are_chosen_from_the_evidence(work: runtime.Runtime, submit: Callable[..., str]) -> None:
     ranking_id = submit(**ENSEMBLES)
     run(ranking_id)
-    chosen, given = ranking_of(work, ranking_id)[0].ensembles or ()
-    assert chosen.selection is not None
-    assert chosen.selection.members == ("m1", "m2")
+    osborn, e_leep, given = ranking_of(work, ranking_id)[0].ensembles or ()
+    assert osborn.selection is not None
+    assert e_leep.selection is not None
+    # Without a sample of the models' source there is no difference of domains.
+    assert set(osborn.selection.terms_used) == {"task", "cohesion"}
+    assert e_leep.selection.members == ("m1", "m2")
     assert given.request == {"given_ensemble": ["m1", "m2"]}
 
 
@@ -257,9 +260,9 @@ def test_ensembles_whose_evidence_was_evicted_say_so_and_the_ranking_succeeds(
     assert row.summary.order
     assert [result.problem and result.problem.type for result in row.ensembles or ()] == [
         "urn:forerank:problem:evidence-missing"
-    ] * 2
+    ] * 3
     assert [result.request for result in row.ensembles or ()] == [
-        ENSEMBLES["ensembles"][0].plain(),
+        *(choice.plain() for choice in ENSEMBLES["ensembles"]),
         {"given_ensemble": ["m1", "m2"]},
     ]
 

@@ -1,6 +1,5 @@
 """One file to one RGB image, whatever the file claims to be."""
 
-import io
 import re
 from typing import BinaryIO
 
@@ -51,11 +50,6 @@ def decode(file: BinaryIO, *, pixel_limit: int, draft_size: tuple[int, int] | No
     except Exception as error:  # decoders raise all kinds of errors on hostile bytes
         reason = re.sub(r"<[^>]*>", "", str(error)).strip() or type(error).__name__
         raise UnreadableImage(f"broken image: {reason}") from error
-
-
-def decode_bytes(content: bytes, *, pixel_limit: int) -> Image.Image:
-    """``decode`` of bytes in memory."""
-    return decode(io.BytesIO(content), pixel_limit=pixel_limit)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
