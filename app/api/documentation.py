@@ -15,6 +15,7 @@ from app.api.representations import JSON, quality
 router = APIRouter(include_in_schema=False)
 
 HTML = "text/html"
+RESOURCES = ("datasets", "models", "zoos", "rankings", "schedules", "metrics", "workers")
 # Both set styles on elements, and ReDoc searches in a worker made from a blob; no script but ours ever runs.
 POLICY = "; ".join(
     (
@@ -89,7 +90,7 @@ def begin(request: Request) -> Response:
         links = {
             "documentation": "/docs",
             "openapi": "/openapi.json",
-            **{name: f"/v1/{name}" for name in ("datasets", "models", "zoos", "catalog", "rankings", "metrics")},
+            **{name: f"/v1/{name}" for name in RESOURCES},
             "ready": "/readyz",
         }
         answer = JSONResponse({"name": request.app.title, "version": request.app.version, "links": links})
