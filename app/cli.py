@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from app import cli_keys
+from app import cli_client, cli_keys
 from app.cli_keys import commands as key_commands
 from app.settings import Settings
 
@@ -25,11 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 database_commands = typer.Typer(no_args_is_help=True, help="The database.")
-zoo_commands = typer.Typer(no_args_is_help=True, help="Models that can be had without a hub.")
+zoo_commands = typer.Typer(no_args_is_help=True, help="Sets of models, and those that can be had without a hub.")
 app.add_typer(database_commands, name="db")
 app.add_typer(zoo_commands, name="zoo")
 app.add_typer(key_commands, name="key")
 app.add_typer(cli_keys.commands, name="key")
+app.add_typer(cli_client.schedule_commands, name="schedule")
+for command in (cli_client.rank, cli_client.results, cli_client.leaderboard):
+    app.command()(command)
+zoo_commands.command("create")(cli_client.create_zoo)
+zoo_commands.command("list")(cli_client.list_zoos)
 
 RESTART_SECONDS = 2.0
 STOP_SECONDS = 15.0
@@ -164,23 +169,6 @@ def demo(
     from app.demo import run_demo
 
     run_demo(Settings(), keep=keep)
-
-
-@app.command()
-def rank(
-    target: Annotated[str, typer.Argument(help="Id, name or location of a data set.")],
-    zoo: Annotated[str, typer.Option(help="Id or name of a zoo.")] = "offline",
-    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be given again.")] = None,
-    max_samples: Annotated[int | None, typer.Option(help="Images of a stratified sample.")] = None,
-    url: Annotated[str, typer.Option(envvar="FORERANK_URL", help="Of the API.")] = "http://127.0.0.1:8000",
-) -> None:
-    """Ask a running server for a ranking, follow it, and show the table."""
-    from app.client import Client, follow, show
-
-    with Client(url, key=os.environ.get("FORERANK_API_KEY")) as client:
-        ranking = client.rank(target, zoo=zoo, metrics=metric, max_samples=max_samples)
-        follow(client, ranking)
-        show(client, ranking)
 
 
 @app.command("evaluate")

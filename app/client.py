@@ -32,18 +32,31 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, query: dict[str, Any] | None = None
+    ) -> Any:
         """The JSON answer of one request.
 
         Raises:
             ApiError: the answer is a problem.
         """
-        answer = self._http.request(method, path, json=body)
+        answer = self._http.request(method, path, json=body, params=query)
         content: Any = answer.json() if answer.content else {}
         if answer.is_error:
             details = [f"{item['pointer']}: {item['detail']}" for item in content.get("errors", [])]
             raise ApiError("; ".join([content.get("detail", answer.reason_phrase), *details]))
         return content
+
+    def text(self, path: str) -> str:
+        """The answer of one request that is not JSON.
+
+        Raises:
+            ApiError: the answer is a problem.
+        """
+        answer = self._http.get(path)
+        if answer.is_error:
+            raise ApiError(answer.json().get("detail", answer.reason_phrase))
+        return str(answer.text)
 
     def dataset(self, target: str) -> dict[str, Any]:
         """The registered data set of this id, name or location; a location is registered if it is new."""

@@ -1,0 +1,70 @@
+"""The command line as a client of a running API, and its exit codes."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import httpx2
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import app as commands
+from app.db.repositories.models import Models
+from app.db.session import Database
+from app.db.tables import Model, ResourceState
+from app.settings import Settings
+from tests.conftest import NewDatabase, running_api
+from tests.service import free_port
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def address(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An API that knows one model and one data set."""
+    settings = Settings(home=tmp_path_factory.mktemp("cli"), database_url=new_sqlite())
+    database = Database(settings.url)
+    with database.transaction() as session:
+        Models(session).add(Model(name="m", spec={"kind": "timm", "name": "m"}, state=ResourceState.READY))
+    database.close()
+    with running_api(settings) as address:
+        httpx2.post(f"{address}/v1/datasets", json={"location": "builtin:digits"}).raise_for_status()
+        yield address
+
+
+@pytest.fixture
+def invoke(address: str) -> Invoke:
+    return lambda *arguments: CliRunner().invoke(commands, [*arguments, "--url", address])
+
+
+def test_zoo_is_made_and_tells_what_cannot_be_had(invoke: Invoke) -> None:
+    made = invoke("zoo", "create", "z", "m", "hf-hub:not a name")
+    assert made.exit_code == 0, made.output
+    assert "hf-hub:not a name" in made.stderr
+    assert json.loads(invoke("zoo", "list", "-o", "json").stdout)[0]["name"] == "z"
+
+
+def test_schedule_lives_from_creation_to_deletion(invoke: Invoke) -> None:
+    invoke("zoo", "create", "zs", "m")
+    made = invoke("schedule", "create", "nightly", "--cron", "0 2 * * *", "--target", "digits", "--zoo", "zs")
+    assert made.exit_code == 0, made.output
+    listed = invoke("schedule", "list", "-o", "csv").stdout.splitlines()
+    assert listed[0] == "name,state,cron,time_zone,next_run_at,id"
+    assert listed[1].startswith("nightly,active,0 2 * * *,UTC,")
+    assert "paused" in invoke("schedule", "pause", "nightly").stdout
+    assert "active" in invoke("schedule", "resume", "nightly").stdout
+    assert invoke("schedule", "delete", "nightly").exit_code == 0
+    assert json.loads(invoke("schedule", "list", "-o", "json").stdout) == []
+
+
+def test_refusal_is_exit_code_3_with_its_reason(invoke: Invoke) -> None:
+    refused = invoke("leaderboard", "digits")
+    assert (refused.exit_code, "no ranking" in refused.stderr) == (3, True)
+
+
+def test_no_server_is_exit_code_4() -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert CliRunner().invoke(commands, ["zoo", "list", "--url", nowhere]).exit_code == 4
+
+
+def test_wrong_usage_is_exit_code_2(invoke: Invoke) -> None:
+    assert invoke("zoo", "create", "q", "--query", "{not json").exit_code == 2
