@@ -66,8 +66,8 @@ def widen_retries() -> None:
     _sys_db.retriable_postgres_exception = is_outage  # type: ignore[attr-defined, assignment]
 
 
-def poll_cheaply(has_work: Callable[[str], bool]) -> None:
-    """Have the engine's threads ask this before they open a transaction of several queries on a queue.
+def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float]) -> None:
+    """Have the engine's threads wait for an interval, and ask for work before they open a transaction on a queue.
 
     What a queue permits is read every ``QUEUE_SECONDS`` only: it changes when a worker with other settings starts.
     """
@@ -79,7 +79,10 @@ def poll_cheaply(has_work: Callable[[str], bool]) -> None:
         moment = time.monotonic()
         if name not in known or moment - known[name][0] > QUEUE_SECONDS:
             known[name] = (moment, read(name))
-        return known[name][1]
+        queue = known[name][1]
+        if queue is not None:
+            queue._polling_interval_sec = interval()
+        return queue
 
     def dequeue_scopes(name: str) -> list[str | None]:
         return scopes(name) if has_work(name) else []

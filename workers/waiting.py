@@ -7,12 +7,15 @@ from app.db.outages import is_outage
 from app.db.session import Database
 from workers import engine
 
+IDLE_SECONDS = 0.5
+IDLE_AFTER_SECONDS = 10.0
+
 
 class WaitingWork:
     """One query serves all threads of the engine that look at queues; its answer is used for a while.
 
     Args:
-        seconds: how old an answer may be.
+        seconds: between two looks at a queue; while nothing comes for `IDLE_AFTER_SECONDS`, `IDLE_SECONDS` if longer.
     """
 
     def __init__(self, database: Database, seconds: float) -> None:
@@ -20,12 +23,18 @@ class WaitingWork:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._asked = float("-inf")
+        self._found = time.monotonic()
         self._queues: frozenset[str] = frozenset()
+
+    def interval(self) -> float:
+        """Seconds until the next look is worth it."""
+        is_idle = time.monotonic() - self._found > IDLE_AFTER_SECONDS
+        return max(self._seconds, IDLE_SECONDS) if is_idle else self._seconds
 
     def on(self, queue: str) -> bool:
         """Whether the queue has work. True if the database cannot be asked: the engine waits until it is back."""
         with self._lock:
-            if time.monotonic() - self._asked >= self._seconds:
+            if time.monotonic() - self._asked >= self.interval():
                 try:
                     with self._database.reading() as session:
                         self._queues = engine.queues_with_work(session)
@@ -34,4 +43,6 @@ class WaitingWork:
                         raise
                     return True
                 self._asked = time.monotonic()
+                if self._queues:
+                    self._found = self._asked
             return queue in self._queues

@@ -16,6 +16,7 @@ from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, Queue, engine_url
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from workers import engine
+from workers import waiting as waiting_work
 from workers.engine import Abandoned, Lease
 from workers.liveness import Liveness
 from workers.waiting import WaitingWork
@@ -191,3 +192,14 @@ def test_without_the_database_the_engine_looks_for_itself(tmp_path: Path) -> Non
     gone = Database(f"postgresql+psycopg://nobody@/nothing?host={tmp_path}")
     assert WaitingWork(gone, seconds=0.2).on("device")
     gone.close()
+
+
+def test_looks_are_rarer_while_nothing_comes(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_work, "IDLE_AFTER_SECONDS", 0.1)
+    waiting = WaitingWork(queues.database, seconds=0.05)
+    assert waiting.interval() == 0.05
+    time.sleep(0.15)
+    assert waiting.interval() == waiting_work.IDLE_SECONDS
+    queues.put("extract", Queue.DEVICE)
+    assert waiting.on("device")
+    assert waiting.interval() == 0.05

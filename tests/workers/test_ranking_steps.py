@@ -1,12 +1,16 @@
 """The steps of a ranking with a real database and a real store; evidence is drawn instead of extracted."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from dbos import DBOS
+from sqlalchemy import select, text, update
 
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
@@ -19,7 +23,7 @@ from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, 
 from app.jobs import Queue
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from workers import runtime
+from workers import engine, runtime
 from workers.images.index import IndexStore
 from workers.images.reading import ImageReaders
 from workers.inspection.images import inspect_dataset
@@ -27,6 +31,7 @@ from workers.main import configuration, register_queues
 from workers.ranking import steps, workflow
 from workers.scoring.commands import commands
 from workers.store.features import FeatureStore
+from workers.waiting import WaitingWork
 
 CARD = ModelCard(
     weights_digest="",
@@ -90,6 +95,8 @@ def work(request: pytest.FixtureRequest, settings: Settings) -> Iterator[runtime
         database=Database(make()),
         features=store,
         extractor=Drawing(store),  # type: ignore[arg-type]
+        trainer=None,  # type: ignore[arg-type]
+        jobs=None,  # type: ignore[arg-type]
         scorers=InThisProcess(settings),  # type: ignore[arg-type]
         # Neither trials nor schedules are run here.
         trainer=None,  # type: ignore[arg-type]
@@ -276,6 +283,8 @@ def job_engine(work: runtime.Runtime, settings: Settings) -> Iterator[None]:
     DBOS.listen_queues([queue.value for queue in Queue])
     DBOS.launch()
     register_queues(settings)
+    waiting = WaitingWork(work.database, settings.polling_seconds)
+    engine.poll_cheaply(waiting.on, waiting.interval)
     yield
     DBOS.destroy(workflow_completion_timeout_sec=0)
 
@@ -294,3 +303,50 @@ def test_evidence_is_extracted_again_so_often_and_not_more(
     assert len(device.commands) == 1 + min(evictions, workflow.EXTRACTIONS_AGAIN)
     problem = ranking_of(work, ranking_id)[1]["mdl_1"].problem
     assert (problem and problem.detail) == (None if scored else workflow.EVICTED)
+
+
+@pytest.mark.usefixtures("job_engine")
+def test_a_job_that_comes_to_an_idle_worker_is_taken_soon() -> None:
+    time.sleep(0.5)
+    began = time.monotonic()
+    handle = DBOS.enqueue_workflow(Queue.DEVICE.value, workflow.extract, "rnk_unknown", "mdl_unknown")
+    assert handle.get_result(polling_interval_sec=0.05) is False
+    assert time.monotonic() - began < 5
+
+
+def extracted(images: int) -> ExtractionResult:
+    return ExtractionResult(n=30, keys={}, seconds={}, images_decoded=images, device="cpu", threads=1)
+
+
+DECODED = {"stage": "decode", "done": 30, "total": 30}
+
+
+def test_decoded_images_count_once_whoever_tells_of_them(work: runtime.Runtime, submit: Callable[..., str]) -> None:
+    ranking_id = submit()
+    follower = steps._Follower(work, ranking_id, "mdl_1")
+    follower.progress(DECODED)
+    assert ranking_of(work, ranking_id)[1]["mdl_1"].images_decoded == 30
+    work.write(partial(steps._record_extraction, ranking_id, "mdl_1", extracted(30), follower.take_decoded()))
+    assert ranking_of(work, ranking_id)[1]["mdl_1"].images_decoded == 30
+
+
+def test_progress_that_a_deadlock_swallowed_is_counted_at_the_end(
+    work: runtime.Runtime, submit: Callable[..., str]
+) -> None:
+    if work.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time, and so no deadlocks")
+    ranking_id = submit()
+    follower = steps._Follower(work, ranking_id, "mdl_1")
+    with work.database.transaction() as other:
+        # The server ends whoever finds the deadlock first, which is not to be this one.
+        other.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+        other.execute(select(Ranking.id).where(Ranking.id == ranking_id).with_for_update())
+        writing = threading.Thread(target=follower.progress, args=(DECODED,))
+        writing.start()
+        while not other.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+            time.sleep(0.01)
+        other.execute(update(RankingModel).where(RankingModel.model_id == "mdl_1").values(total=30))
+    writing.join()
+    assert ranking_of(work, ranking_id)[1]["mdl_1"].images_decoded == 0
+    work.write(partial(steps._record_extraction, ranking_id, "mdl_1", extracted(30), follower.take_decoded()))
+    assert ranking_of(work, ranking_id)[1]["mdl_1"].images_decoded == 30
