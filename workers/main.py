@@ -58,7 +58,8 @@ def configuration(settings: Settings, executor: str) -> DBOSConfig:
         "log_level": "WARNING",
         "max_executor_threads": EXECUTOR_THREADS,
         "scheduler_polling_interval_sec": settings.schedule_polling_seconds,
-        "notification_listener_polling_interval_sec": max(settings.polling_seconds, 0.001),
+        # Nothing here waits for the engine's messages.
+        "notification_listener_polling_interval_sec": 1.0,
     }
 
 

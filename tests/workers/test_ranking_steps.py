@@ -95,8 +95,6 @@ def work(request: pytest.FixtureRequest, settings: Settings) -> Iterator[runtime
         database=Database(make()),
         features=store,
         extractor=Drawing(store),  # type: ignore[arg-type]
-        trainer=None,  # type: ignore[arg-type]
-        jobs=None,  # type: ignore[arg-type]
         scorers=InThisProcess(settings),  # type: ignore[arg-type]
         # Neither trials nor schedules are run here.
         trainer=None,  # type: ignore[arg-type]
