@@ -60,6 +60,7 @@ def configuration(settings: Settings, executor: str) -> DBOSConfig:
         "scheduler_polling_interval_sec": settings.schedule_polling_seconds,
         # Nothing here waits for the engine's messages.
         "notification_listener_polling_interval_sec": 1.0,
+        "notification_coalesce_sec": 1.0,
     }
 
 
