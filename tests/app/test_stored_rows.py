@@ -24,6 +24,7 @@ ROWS: dict[str, list[dict[str, Any]]] = json.loads(
     (Path(__file__).parent / "data" / "rows_of_revision_0002.json").read_text()
 )
 RENAMED = {"teams": "given_ensembles", "team": "given_ensemble"}
+ADDED_TO_REQUESTS = {"task": "classification", "trial": None, "history": True}
 RENAMED_IN_SUMMARIES = {"probability_best": "chance_first_on_another_sample", "source": "citation"}
 
 
@@ -96,7 +97,7 @@ def test_rankings(upgraded: Database) -> None:
     rows = read(upgraded, Ranking)
     for old in ROWS["rankings"]:
         row = rows[old["id"]]
-        assert row.request.plain() == renamed(old["request"])
+        assert row.request.plain() == ADDED_TO_REQUESTS | renamed(old["request"])
         assert (row.counters and row.counters.plain()) == old["counters"]
         assert (row.sample and row.sample.plain()) == old["sample"]
         if old["summary"] is not None:
