@@ -63,7 +63,7 @@ def database(deployment: Deployment) -> Database:
 
 @pytest.fixture
 def ranking(database: Database) -> str:
-    """A ranking that waits."""
+    """A ranking that runs."""
     return add_ranking(database)
 
 
@@ -81,7 +81,7 @@ def record(database: Database, ranking: str, number: int) -> None:
 
 def end(database: Database, ranking: str) -> None:
     with database.transaction() as session:
-        Rankings(session).move(ranking, RankingState.SUCCEEDED)
+        assert Rankings(session).move(ranking, RankingState.SUCCEEDED)
 
 
 @dataclass
@@ -263,7 +263,7 @@ def add_ranking(database: Database) -> str:
             ensembles=(),
             given_ensembles=(),
         )
-        row = Ranking(target_id=dataset.id, request=request, priority=100)
+        row = Ranking(target_id=dataset.id, request=request, priority=100, state=RankingState.RUNNING)
         session.add(row)
         session.flush()
         return row.id
