@@ -4,8 +4,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.representations import quality
+from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from tests.app.test_events import end
+from app.db.tables import ModelRunState, RankingState
 
 PATHS = ["", "/results", "/results.csv", "/ensembles", "/ensembles.csv"]
 
@@ -48,7 +49,11 @@ def test_what_may_still_change_has_no_tag(app_client: TestClient, ranking: str, 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_finished_ranking_is_sent_once(app_client: TestClient, database: Database, ranking: str, path: str) -> None:
-    end(database, ranking)
+    with database.transaction() as session:
+        rankings = Rankings(session)
+        rankings.end_unfinished_runs(ranking, ModelRunState.FAILED, None)
+        assert rankings.move(ranking, RankingState.RUNNING)
+        assert rankings.move(ranking, RankingState.SUCCEEDED)
     url = f"/v1/rankings/{ranking}{path}"
     first = app_client.get(url)
     tag = first.headers["etag"]
