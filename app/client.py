@@ -173,9 +173,8 @@ def _advice(results: dict[str, Any]) -> str:
         trial = row["trial"]
         if trial is not None and trial["accuracy"] is not None:
             seconds, right = f"{trial['seconds']:.0f} s", f"{100 * trial['accuracy']:.1f} %"
-            lines.append(
-                f"  {row['model']}: {right} right on held-out images ({trial['folds_done']} of the folds done), after a trial of {seconds}"
-            )
+            folds = f"{trial['folds_done']} of the folds"
+            lines.append(f"  {row['model']}: {right} right on images held out, after {folds} in {seconds}")
     return "\n".join(lines)
 
 
