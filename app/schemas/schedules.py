@@ -12,6 +12,7 @@ from app.contracts.question import (
     IntervalChoice,
     Layer,
     MetricChoice,
+    MetricName,
     SampleChoice,
 )
 from app.contracts.trials import TrialChoice
@@ -48,8 +49,8 @@ class ScheduleCreate(Body):
     )
     zoo: Reference = Field(description="Id or name of a zoo; what it holds is looked up when a run starts.")
     targets: list[Reference] = Field(min_length=1, max_length=100, description="Ids or names of data sets.")
-    metrics: list[Text | MetricChoice] = Field(
-        default_factory=lambda: list[Text | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
+    metrics: list[MetricName | MetricChoice] = Field(
+        default_factory=lambda: list[MetricName | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
     )
     sample: SampleChoice = SampleChoice()
     priority: Literal["high", "normal", "low"] = "normal"
