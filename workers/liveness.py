@@ -70,7 +70,7 @@ def is_alive(pid: int) -> bool:
 
 
 def close_abandoned(database: Database) -> list[str]:
-    """Close rows whose job the engine has given up, so that nobody waits for them for ever."""
+    """Close rows whose job the engine has given up, so that nobody waits for them forever."""
     with database.reading() as session:
         open_jobs = Unfinished(session).jobs()
     if not open_jobs:

@@ -1,6 +1,6 @@
 """What every route of the API does before and after its function.
 
-Before a byte of the body is read: who asks, and whether that is too often. Then JSON is read strictly, and a POST with
+Before a byte of the body is read, the caller is identified and its quota counted. Then JSON is read strictly, and a POST with
 an Idempotency-Key is answered once.
 """
 

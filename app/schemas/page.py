@@ -31,5 +31,5 @@ def decode_cursor(cursor: str) -> str:
     except ValueError:
         key = ""
     if not key or not key.isprintable() or encode_cursor(key) != cursor:
-        raise ValueError("this is no cursor of ours; give the `next_cursor` of the page before, or none")
+        raise ValueError("this is not a cursor of ours; give the `next_cursor` of the page before, or none")
     return key

@@ -1,4 +1,4 @@
-"""The engine's tables do not grow for ever, and what a job found outlives the job."""
+"""The engine's tables do not grow forever, and what a job found outlives the job."""
 
 from pathlib import Path
 
