@@ -1,7 +1,7 @@
 """What every route of the API does before and after its function.
 
-Before a byte of the body is read, the caller is identified and its quota counted. Then JSON is read strictly, and a POST with
-an Idempotency-Key is answered once.
+Before a byte of the body is read, the caller is identified and its quota counted. Then JSON is read strictly, and a
+POST with an Idempotency-Key is answered once.
 """
 
 import re
