@@ -26,7 +26,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium as the system has it."""
     if CHROMIUM is None:
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory, new_sqlite: NewDatabase) -> Iterator[Service]:
     """A server with a worker, data sets and models, some of whose names are hostile."""
     folder = tmp_path_factory.mktemp("site")
@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, new_sqlite: NewDatabase) -> I
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished(site: Service) -> dict[str, str]:
     """A ranking that has ended."""
     question = {
