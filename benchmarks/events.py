@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx2
 
 from app import jobs
+from app.contracts.events import ModelEvent
 from app.db.migrate import upgrade
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
@@ -72,7 +73,8 @@ async def read(rankings: list[str], until: float, latencies: list[float]) -> Non
 async def happen(database: Database, rankings: list[str], until: float) -> None:
     def record(ranking: str) -> None:
         with database.transaction() as session:
-            Rankings(session).record_event(ranking, "model", {"done": 1})
+            event = ModelEvent(ranking_id=ranking, model_id="m", state="extracting", stage="forward", done=1, total=1)
+            Rankings(session).record_event(event)
 
     number = 0
     while time.monotonic() < until:

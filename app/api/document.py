@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from app.api.problems import ProblemDocument, problem_response
+from app.contracts.events import EVENTS
 
 TITLE = "Forerank"
 DESCRIPTION = """
@@ -77,9 +79,11 @@ def build(app: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = content.setdefault("components", {}).setdefault("schemas", {})
     for replaced in ("HTTPValidationError", "ValidationError"):
         schemas.pop(replaced, None)
-    problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs", {}))
-    schemas["ProblemDocument"] = problem
+    models: list[type[BaseModel]] = [ProblemDocument, *EVENTS.values()]
+    for model in models:
+        schema = model.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
     for path, operations in content["paths"].items():
         for method, operation in operations.items():
             _declare_problems(path, method, operation)

@@ -1,11 +1,10 @@
 """A ranking's events as a stream (server-sent events)."""
 
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Response
 from fastapi.sse import format_sse_event
 from starlette.responses import StreamingResponse
 
@@ -13,8 +12,9 @@ from app.api.dependencies import DatabaseDep, FeedDep, ReaderDep, SettingsDep
 from app.api.paths import RankingPath
 from app.api.problems import problem_responses
 from app.api.route import Route
+from app.contracts.events import EVENTS, EndEvent, Event
 from app.services import rankings
-from app.services.events import LAST, Happening
+from app.services.events import Happening
 from app.services.feed import Subscription
 from app.settings import Settings
 
@@ -30,10 +30,29 @@ LastEventHeader = Annotated[
 ]
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events, several in one piece."""
+MEDIA_TYPE = "text/event-stream"
 
-    media_type = "text/event-stream"
+
+def _described(kind: type[Event]) -> dict[str, Any]:
+    """One event of the stream, as the document shows it."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": f"#/components/schemas/{kind.__name__}"},
+    }
+    return {
+        "type": "object",
+        "required": ["id", "event", "data"],
+        "properties": {"id": {"type": "string"}, "event": {"const": kind.type}, "data": data},
+    }
+
+
+STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The events.",
+        "content": {MEDIA_TYPE: {"itemSchema": {"oneOf": [_described(kind) for kind in EVENTS.values()]}}},
+    }
+}
 
 
 def _followed(ranking: RankingPath, database: DatabaseDep, caller: ReaderDep) -> str:
@@ -56,8 +75,9 @@ async def _subscription(
 SubscriptionDep = Annotated[Subscription, Depends(_subscription, scope="request")]
 
 
-@router.get("/{ranking}/events", response_class=EventStream, responses=problem_responses(404, 503))
-async def follow_ranking(subscription: SubscriptionDep, settings: SettingsDep) -> EventStream:
+# Response has no media type of its own, so that the document describes single events, not the whole stream as a text.
+@router.get("/{ranking}/events", response_class=Response, responses=STREAM_RESPONSE | problem_responses(404, 503))
+async def follow_ranking(subscription: SubscriptionDep, settings: SettingsDep) -> StreamingResponse:
     """Follow a ranking: `state` when it changes, `model` as each model goes from stage to stage, and `end`.
 
     Each event has an id. A client that comes back with the header `Last-Event-ID` misses nothing and gets nothing
@@ -65,7 +85,7 @@ async def follow_ranking(subscription: SubscriptionDep, settings: SettingsDep) -
     too many streams are open.
     """
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return EventStream(_stream(subscription, settings), headers=headers)
+    return StreamingResponse(_stream(subscription, settings), media_type=MEDIA_TYPE, headers=headers)
 
 
 async def _stream(subscription: Subscription, settings: Settings) -> AsyncIterator[bytes]:
@@ -78,13 +98,11 @@ async def _stream(subscription: Subscription, settings: Settings) -> AsyncIterat
         if not happenings:
             yield format_sse_event(comment="still here")
             continue
-        yield b"".join(_formatted(subscription.ranking_id, happening) for happening in happenings)
-        if happenings[-1].type == LAST:
+        yield b"".join(map(_formatted, happenings))
+        if isinstance(happenings[-1].event, EndEvent):
             return
 
 
-def _formatted(ranking_id: str, happening: Happening) -> bytes:
-    data: dict[str, Any] = {"ranking_id": ranking_id, **happening.data}
-    if happening.at is not None:
-        data["at"] = happening.at.isoformat()
-    return format_sse_event(data_str=json.dumps(data), event=happening.type, id=str(happening.sequence))
+def _formatted(happening: Happening) -> bytes:
+    event = happening.event
+    return format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(happening.sequence))

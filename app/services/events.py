@@ -2,14 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
+from app.contracts.events import EVENTS, Event
 from app.db.repositories.keys import Keys
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
 
-LAST = "end"
 DELETED = "deleted"
 PAGE = 1000
 
@@ -19,9 +17,7 @@ class Happening:
     """One event; the sequence of a ranking's events has no gaps."""
 
     sequence: int
-    type: str
-    data: Mapping[str, Any]
-    at: datetime | None
+    event: Event
 
 
 @dataclass(slots=True)
@@ -56,8 +52,8 @@ def news(database: Database, positions: Mapping[str, int], owners: Collection[st
             if ranking in standing and standing[ranking][1] > position
         }
         for row in rankings.events_beyond(behind, limit=PAGE):
-            happening = Happening(row.sequence, row.type, row.data, row.created_at)
-            found.happenings.setdefault(row.ranking_id, []).append(happening)
+            event = EVENTS[row.type].read({**row.data, "ranking_id": row.ranking_id, "at": row.created_at})
+            found.happenings.setdefault(row.ranking_id, []).append(Happening(row.sequence, event))
         found.more = sum(map(len, found.happenings.values())) >= PAGE
         found.revoked = Keys(session).revoked(owners)
     for ranking in positions:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.contracts.events import EndEvent
 from app.db.session import Database
 from app.errors import Unavailable
-from app.services.events import LAST, Happening, News, news
+from app.services.events import Happening, News, news
 from app.settings import Settings
 
 # Of events that a client has not taken yet; then its ranking is not read for it until it has.
@@ -54,7 +55,8 @@ class Subscription:
             return
         fresh = [event for event in found.happenings.get(self.ranking_id, ()) if event.sequence > self.sequence]
         if not fresh and self.ranking_id in found.ended:
-            fresh = [Happening(self.sequence, LAST, {"state": found.ended[self.ranking_id]}, None)]
+            again = EndEvent(ranking_id=self.ranking_id, state=found.ended[self.ranking_id])
+            fresh = [Happening(self.sequence, again)]
         if fresh:
             self.sequence = fresh[-1].sequence
             self._backlog += fresh

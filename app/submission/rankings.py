@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.events import StateEvent
 from app.contracts.question import MetricChoice, RankingCreate
 from app.contracts.rankings import RankingRequest
 from app.contracts.tasks import TaskName
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
-from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingState, ResourceState, Zoo
+from app.db.tables import Dataset, Model, Ranking, RankingModel, ResourceState, Zoo
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs, ranking_priority
 from app.submission import zoos
@@ -66,7 +67,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
         for position, model in enumerate(models)
     )
     session.flush()
-    rankings.record_event(ranking.id, "state", {"state": RankingState.QUEUED.value})
+    rankings.record_event(StateEvent(ranking_id=ranking.id, state="queued"))
     jobs.rank(session, ranking.id, priority=ranking.priority)
     return ranking
 

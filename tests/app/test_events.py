@@ -14,11 +14,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.events import EVENTS, ModelEvent
+from app.contracts.models import TimmSpec
 from app.contracts.question import SampleChoice
 from app.contracts.rankings import RankingRequest
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Ranking, RankingState, ResourceState, new_id
+from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState, new_id
 from app.services import events, keys
 from app.settings import Settings
 from tests.app.test_frame import problem
@@ -76,7 +78,10 @@ def local(deployment: Deployment) -> Iterator[TestClient]:
 
 def record(database: Database, ranking: str, number: int) -> None:
     with database.transaction() as session:
-        Rankings(session).record_event(ranking, "model", {"done": number})
+        event = ModelEvent(
+            ranking_id=ranking, model_id="m", state="extracting", stage="forward", done=number, total=100
+        )
+        Rankings(session).record_event(event)
 
 
 def end(database: Database, ranking: str) -> None:
@@ -164,6 +169,35 @@ def test_silence_is_broken_by_heartbeats_and_deletion_ends_the_stream(deployment
             session.delete(session.get_one(Ranking, ranking))
         (last,) = parse(lines)
     assert (last.type, last.data["state"]) == ("end", "deleted")
+
+
+def test_events_are_what_their_models_say(local: TestClient, database: Database, ranking: str) -> None:
+    model = new_id("mdl")
+    with database.transaction() as session:
+        session.add(Model(id=model, name=model, spec=TimmSpec(name="resnet18"), state=ResourceState.READY))
+        session.flush()
+        session.add(RankingModel(ranking_id=ranking, model_id=model, position=0))
+        session.flush()
+        rankings = Rankings(session)
+        rankings.move(ranking, RankingState.RUNNING)
+        for state in (ModelRunState.EXTRACTING, ModelRunState.SCORING, ModelRunState.SUCCEEDED):
+            assert rankings.update_run(ranking, model, state=state, stage="s", done=1, total=2)
+        assert rankings.move(ranking, RankingState.SUCCEEDED)
+    streams = [
+        local.get(f"/v1/rankings/{ranking}/events", headers={"Last-Event-ID": last}).text.splitlines()
+        for last in ("0", "5")
+    ]
+    read = [EVENTS[event.type].model_validate(event.data) for lines in streams for event in parse(iter(lines))]
+    assert [(event.type, event.state) for event in read] == [
+        ("state", "running"),
+        ("model", "extracting"),
+        ("model", "scoring"),
+        ("model", "succeeded"),
+        ("end", "succeeded"),
+        ("end", "succeeded"),
+    ]
+    assert {event.ranking_id for event in read} == {ranking}
+    assert [event.at is None for event in read] == [False] * 5 + [True]
 
 
 def test_stream_of_a_finished_ranking_ends(local: TestClient, database: Database, ranking: str) -> None:

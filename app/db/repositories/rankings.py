@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, u
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from app.contracts.events import EndEvent, Event, ModelEvent, StateEvent
 from app.contracts.problems import ProblemDocument
 from app.contracts.rankings import Counters
 from app.contracts.scores import ScoreKey
@@ -134,7 +135,8 @@ class Rankings(OwnedRepository[Ranking]):
         if state.is_final:
             counters = (moved.counters or Counters()).model_copy(update=self._sums([ranking_id])[ranking_id])
             self.session.execute(update(Ranking).where(Ranking.id == ranking_id).values(counters=counters))
-        self.record_event(ranking_id, "end" if state.is_final else "state", {"state": state.value})
+        changed = EndEvent if state.is_final else StateEvent
+        self.record_event(changed(ranking_id=ranking_id, state=state.value))
         return True
 
     def counters(self, rankings: Sequence[Ranking]) -> dict[str, Counters]:
@@ -180,9 +182,9 @@ class Rankings(OwnedRepository[Ranking]):
         if changed is not None and tell:
             present, stage, done, total = changed
             self.record_event(
-                ranking_id,
-                "model",
-                {"model_id": model_id, "state": present.value, "stage": stage, "done": done, "total": total},
+                ModelEvent(
+                    ranking_id=ranking_id, model_id=model_id, state=present.value, stage=stage, done=done, total=total
+                )
             )
         return changed is not None
 
@@ -224,16 +226,17 @@ class Rankings(OwnedRepository[Ranking]):
             .values(state=state, problem=problem, stage=None)
         )
 
-    def record_event(self, ranking_id: str, kind: str, data: Mapping[str, Any]) -> None:
+    def record_event(self, event: Event) -> None:
         """Append to what clients follow. The row lock on the ranking keeps the numbers in the order of commits."""
         sequence = self.session.scalar(
             update(Ranking)
-            .where(Ranking.id == ranking_id)
+            .where(Ranking.id == event.ranking_id)
             .values(event_sequence=Ranking.event_sequence + 1)
             .returning(Ranking.event_sequence)
         )
         if sequence is not None:
-            self.session.add(RankingEvent(ranking_id=ranking_id, sequence=sequence, type=kind, data=dict(data)))
+            row = RankingEvent(ranking_id=event.ranking_id, sequence=sequence, type=event.type, data=event.data())
+            self.session.add(row)
             self.session.flush()
 
     def standing(self, ranking_ids: Iterable[str]) -> dict[str, tuple[RankingState, int]]:
