@@ -22,6 +22,7 @@ from app.api import (
     uploads,
     webhooks,
     workers,
+    zoos,
 )
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
@@ -41,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     uploads.router,
     datasets.router,
     models.router,
+    zoos.router,
     rankings.router,
     evaluations.router,
     events.router,

@@ -22,12 +22,10 @@ def create_evaluation(
     Unless `remember` is false, later rankings of yours on other targets learn from it: models that did well are ahead
     before anything is computed, in proportion to how often they were tried.
     """
-    return evaluations.answer(evaluations.create(session, caller, ranking, body))
+    return evaluations.create(session, caller, ranking, body)
 
 
 @router.get("/{ranking}/evaluations", responses=problem_responses(404))
 def list_evaluations(ranking: RankingPath, session: ReadSessionDep, caller: ReaderDep) -> EvaluationsAnswer:
     """Your evaluations of a ranking, newest first."""
-    return EvaluationsAnswer(
-        items=[evaluations.answer(row) for row in evaluations.of_ranking(session, caller, ranking)]
-    )
+    return evaluations.of_ranking(session, caller, ranking)

@@ -1,17 +1,14 @@
 """Pages of lists: `?limit=&cursor=`, newest first."""
 
 import re
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-from app.schemas.page import Page, decode_cursor, encode_cursor
-
-Row = TypeVar("Row")
-Item = TypeVar("Item")
+from app.contracts.listing import Listing
+from app.schemas.page import decode_cursor
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
 
@@ -45,18 +42,19 @@ TimeQuery = Annotated[
 ]
 
 
-def _identifier(row: Any) -> str:
-    identifier: str = row.id
-    return identifier
+def _place(limit: LimitQuery = 50, cursor: CursorQuery = None) -> Listing:
+    return Listing(limit=limit, after=cursor)
 
 
-def page_of(
-    rows: Sequence[Row], limit: int, answer: Callable[[Row], Item], *, key: Callable[[Row], str] = _identifier
-) -> Page[Item]:
-    """The page made of the first ``limit`` rows; one row more says that there is another page.
+def _listing(
+    place: Annotated[Listing, Depends(_place)],
+    owner: str | None = None,
+    created_after: TimeQuery = None,
+    created_before: TimeQuery = None,
+) -> Listing:
+    chosen = {"owner": owner, "created_after": created_after, "created_before": created_before}
+    return place.model_copy(update=chosen)
 
-    ``key`` is what the rows are ordered by.
-    """
-    shown = rows[:limit]
-    more = len(rows) > limit
-    return Page(items=[answer(row) for row in shown], next_cursor=encode_cursor(key(shown[-1])) if more else None)
+
+PlaceDep = Annotated[Listing, Depends(_place)]
+ListingDep = Annotated[Listing, Depends(_listing)]

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response, UploadFile, status
 from pydantic import Field
 
-from app.api.datasets import answer
 from app.api.dependencies import JobsDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.forms import MULTIPART, FilePart, FormRoute
 from app.api.problems import problem_responses
@@ -54,7 +53,7 @@ def upload_dataset(
 ) -> DatasetAnswer:
     """Register the images of an archive. Poll `Location` until `state` is `ready`."""
     manifest = body.manifest if body.manifest is None or isinstance(body.manifest, str) else body.manifest.file
-    row = uploads.register(
+    dataset = uploads.register(
         session,
         jobs,
         settings,
@@ -65,5 +64,5 @@ def upload_dataset(
         archive_name=body.file.filename or "",
         manifest=manifest,
     )
-    response.headers.update({"Location": f"/v1/datasets/{row.id}", "Retry-After": "1"})
-    return answer(row)
+    response.headers.update({"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"})
+    return dataset

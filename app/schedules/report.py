@@ -1,7 +1,5 @@
 """What a run changed: who entered, left and moved, what was computed and what was there already."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +13,6 @@ from app.db.schedule_tables import RunTarget, Schedule, ScheduleRun
 from app.db.tables import ModelRunState, Ranking
 from app.schemas.base import Problem
 from app.schemas.schedules import Move, Place, RunReport, TargetReport
-
-# A long table in a message helps nobody; the whole is in the JSON and the CSV.
-SHOWN_MOVES = 20
 
 
 def compose(session: Session, schedule: Schedule, run: ScheduleRun) -> RunReport:
@@ -105,74 +100,3 @@ def _seconds(ranking: Ranking | None) -> float | None:
     if ranking is None or ranking.finished_at is None:
         return None
     return (ranking.finished_at - ranking.created_at).total_seconds()
-
-
-def as_csv(report: RunReport) -> str:
-    """One line a change, or a target without one."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["target", "change", "model", "rank_before", "rank_now", "detail"])
-    for target in report.targets:
-        name = _plain(target.target)
-        lines: list[tuple[str, str, int | None, int | None, str]] = []
-        if target.new_best and target.best:
-            lines.append(("new best", target.best.model, None, target.best.rank, ""))
-        lines += [("entered", place.model, None, place.rank, "") for place in target.entered]
-        lines += [("left", place.model, place.rank, None, "") for place in target.left]
-        lines += [("moved", move.model, move.before, move.after, "") for move in target.moved]
-        lines += [("failed", model, None, None, "") for model in target.failed]
-        lines += [("computed", model, None, None, "") for model in target.computed]
-        if target.problem:
-            lines.append(("problem", "", None, None, target.problem.detail))
-        for change, model, before, after, detail in lines or [("none", "", None, None, "")]:
-            writer.writerow([name, change, _plain(model), before, after, _plain(detail)])
-    return text.getvalue()
-
-
-def _plain(text: str) -> str:
-    """Spreadsheets run cells that begin like a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def as_markdown(report: RunReport) -> str:
-    """For people: what changed, target by target."""
-    seconds = "" if report.seconds is None else f" in {report.seconds:.1f} s"
-    lines = [
-        f"# {_escape(report.schedule)}, {report.scheduled_at:%Y-%m-%d %H:%M} UTC",
-        "",
-        f"{report.state.value.capitalize()}{seconds}: {_count(report.computed, 'forward pass', 'forward passes')}, "
-        f"{_count(report.reused, 'result', 'results')} reused.",
-    ]
-    for target in report.targets:
-        lines += ["", f"## {_escape(target.target)}", ""]
-        lines += [f"- {line}" for line in _sentences(target)] or ["Nothing has changed."]
-    return "\n".join(lines) + "\n"
-
-
-def _sentences(target: TargetReport) -> list[str]:
-    found = []
-    if target.problem:
-        found.append(f"Problem: {_escape(target.problem.detail)}")
-    if target.data != "unchanged":
-        found.append(f"The images were found changed: {target.data}.")
-    if target.best:
-        new = " (new)" if target.new_best else ""
-        found.append(f"Best{new}: **{_escape(target.best.model)}**")
-    if target.previous_ranking_id is None and target.ranking_id is not None:
-        found.append("The first ranking of this target; the next one is compared with it.")
-    found += [f"Entered at {place.rank}: {_escape(place.model)}" for place in target.entered]
-    found += [f"Left from {place.rank}: {_escape(place.model)}" for place in target.left]
-    found += [f"{_escape(move.model)}: {move.before} → {move.after}" for move in target.moved[:SHOWN_MOVES]]
-    if len(target.moved) > SHOWN_MOVES:
-        found.append(f"{len(target.moved) - SHOWN_MOVES} more have moved.")
-    if target.failed:
-        found.append(f"Failed: {', '.join(map(_escape, target.failed))}")
-    return found
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
-def _escape(text: str) -> str:
-    return "".join(f"\\{character}" if character in "\\`*_[]<>#|" else character for character in text)

@@ -1,10 +1,12 @@
 """Lists in pages: a cursor says after which row the next page begins."""
 
 import base64
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
+Row = TypeVar("Row")
 Item = TypeVar("Item")
 
 
@@ -13,6 +15,23 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null: there is no more.")
+
+
+def _identifier(row: Any) -> str:
+    identifier: str = row.id
+    return identifier
+
+
+def page_of(
+    rows: Sequence[Row], limit: int, answer: Callable[[Row], Item], *, key: Callable[[Row], str] = _identifier
+) -> Page[Item]:
+    """The page made of the first ``limit`` rows; one row more says that there is another page.
+
+    ``key`` is what the rows are ordered by.
+    """
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page(items=[answer(row) for row in shown], next_cursor=encode_cursor(key(shown[-1])) if more else None)
 
 
 def encode_cursor(key: str) -> str:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from app.contracts.advice import Recommendation
 from app.contracts.base import Body, JsonObject
@@ -55,7 +55,13 @@ class RankingAnswer(OwnedAnswer):
     )
     started_at: datetime | None
     finished_at: datetime | None
-    links: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
+    @property
+    def links(self) -> dict[str, str]:
+        """Where the rest of it is."""
+        own = f"/v1/rankings/{self.id}"
+        return {"self": own} | {part: f"{own}/{part}" for part in ("results", "ensembles", "events")}
 
 
 class TrialAnswer(Answer):

@@ -9,12 +9,14 @@ from sqlalchemy.orm import Session
 from app.contracts.base import LONGEST_NAME
 from app.contracts.caller import Caller
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
+from app.contracts.listing import Listing
 from app.db.repositories.datasets import Datasets
-from app.db.tables import Dataset
+from app.db.tables import Dataset, ResourceState
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.paths import OutsideRoots, data_roots, index_file, sheet_folder, upload_folder
-from app.schemas.datasets import DatasetCreate
+from app.schemas.datasets import DatasetAnswer, DatasetCreate
+from app.schemas.page import Page, page_of
 from app.services.ownership import check_owner
 from app.settings import Settings
 
@@ -23,15 +25,37 @@ UPLOADED = "uploaded"
 BUILTIN_NAMES = ("digits",)
 
 
-def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: DatasetCreate) -> Dataset:
+def answer(row: Dataset) -> DatasetAnswer:
+    """A row as users see it."""
+    columns = {name: getattr(row, name) for name in DatasetAnswer.model_fields if hasattr(row, name)}
+    return DatasetAnswer(
+        **columns,
+        location=location(row),
+        class_count=None if row.class_counts is None else len(row.class_counts),
+    )
+
+
+def page(
+    session: Session, caller: Caller, listing: Listing, *, state: ResourceState | None = None
+) -> Page[DatasetAnswer]:
+    """The data sets that the caller may see."""
+    conditions = [] if state is None else [Dataset.state == state]
+    return page_of(Datasets(session).page(caller, listing, conditions=conditions), listing.limit, answer)
+
+
+def show(session: Session, caller: Caller, reference: str) -> DatasetAnswer:
+    """The data set of this id or name, as users see it."""
+    return answer(get(session, caller, reference))
+
+
+def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: DatasetCreate) -> DatasetAnswer:
     """Store a data set and have a worker inspect it."""
     spec = _spec(settings, body)
     default = spec.name if isinstance(spec, BuiltinSpec) else Path(spec.path).name
     if body.name is None and len(default) > LONGEST_NAME:
         raise Invalid.at("/name", f"the folder's name is longer than {LONGEST_NAME} characters; give a `name`")
-    return add(
-        session, jobs, caller, spec=spec, name=body.name or default, sample_of=body.sample_of, shared=body.shared
-    )
+    name = body.name or default
+    return answer(add(session, jobs, caller, spec=spec, name=name, sample_of=body.sample_of, shared=body.shared))
 
 
 def add(

@@ -13,7 +13,8 @@ from app.db.repositories.measurements import Measurements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings
 from app.db.tables import Model, ModelRunState, Ranking
 from app.schemas.zoos import ZooQuery
-from app.services import datasets, models
+from app.services import datasets
+from app.services import zoos as zoo_rules
 from app.submission import zoos
 from app.submission.rankings import listed_models
 
@@ -65,7 +66,7 @@ def _pool(session: Session, caller: Caller, body: RankingCreate) -> Sequence[Mod
     """The models that are registered already; what a query would register first is not counted."""
     if body.zoo is None:
         return listed_models(session, caller, body.models or [])
-    zoo = models.get_zoo(session, caller, body.zoo)
+    zoo = zoo_rules.get(session, caller, body.zoo)
     if zoo.query is None:
         return zoos.members(session, caller, [zoo])[zoo.id]
     return zoos.find(session, caller, ZooQuery(**zoo.query))[0]

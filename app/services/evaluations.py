@@ -1,7 +1,7 @@
 """Rules of evaluations: accuracies come in, scores are judged, and what was reported is remembered."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -17,7 +17,7 @@ from app.db.repositories.trials import Trials
 from app.db.tables import Model, Ranking, RankingState
 from app.errors import Conflict, Invalid
 from app.evaluation import POINTS, TESTED, Truth, evaluate_target
-from app.schemas.evaluations import EvaluationAnswer
+from app.schemas.evaluations import EvaluationAnswer, EvaluationsAnswer
 from app.services import rankings as ranking_rules
 from estimators.comparison.evaluation import paired_difference
 from estimators.comparison.history import prior
@@ -26,7 +26,7 @@ HEAD = "head"
 RECOMMENDATION = "recommendation"
 
 
-def create(session: Session, caller: Caller, reference: str, body: EvaluationCreate) -> Evaluation:
+def create(session: Session, caller: Caller, reference: str, body: EvaluationCreate) -> EvaluationAnswer:
     """Judge every score of a ranking by the accuracies that its models reached."""
     ranking = ranking_rules.get(session, caller, reference)
     summary = ranking.summary
@@ -73,13 +73,14 @@ def create(session: Session, caller: Caller, reference: str, body: EvaluationCre
             for model, accuracy in accuracies.items()
         )
     session.flush()
-    return row
+    return answer(row)
 
 
-def of_ranking(session: Session, caller: Caller, reference: str) -> Sequence[Evaluation]:
+def of_ranking(session: Session, caller: Caller, reference: str) -> EvaluationsAnswer:
     """The evaluations of a ranking that the caller may see, newest first."""
     ranking = ranking_rules.get(session, caller, reference)
-    return History(session).of_ranking(ranking.id, None if caller.is_admin else caller.owner)
+    rows = History(session).of_ranking(ranking.id, None if caller.is_admin else caller.owner)
+    return EvaluationsAnswer(items=[answer(row) for row in rows])
 
 
 def answer(row: Evaluation) -> EvaluationAnswer:

@@ -1,17 +1,57 @@
-"""Rules of models and zoos."""
+"""Rules of models."""
 
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
-from app.db.repositories.models import Models, Zoos
-from app.db.tables import Model, Zoo, ZooModel
-from app.errors import Conflict, Invalid, NotFound
+from app.contracts.listing import Listing
+from app.db.repositories.model_filters import conditions
+from app.db.repositories.models import Catalog, Models
+from app.db.tables import Model, ResourceState
+from app.errors import Conflict, NotFound
 from app.jobs import Jobs
-from app.schemas.models import ModelChange
-from app.schemas.zoos import ZooCreate
+from app.schemas.models import CatalogEntry, ModelAnswer, ModelChange, ModelCreate
+from app.schemas.page import Page, page_of
+from app.schemas.zoos import ModelFilter
 from app.services.ownership import check_owner
 from app.settings import Settings
-from app.submission.models import register_missing
+from app.submission import models as submission
+
+
+def answer(row: Model) -> ModelAnswer:
+    """A row as users see it."""
+    columns = {name: getattr(row, name) for name in ModelAnswer.model_fields if hasattr(row, name)}
+    card = row.card
+    return ModelAnswer(
+        **columns | {"spec": row.spec.plain()},
+        feature_dimension=None if card is None else card.feature_dimension,
+        source_classes=None if card is None else card.source_classes,
+        input=None if card is None else card.input.plain(),
+        layers=None if card is None else list(card.stages),
+    )
+
+
+def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ModelCreate) -> ModelAnswer:
+    """Store a model and have a worker load and digest it."""
+    return answer(submission.register(session, jobs, settings, caller, body))
+
+
+def page(
+    session: Session, caller: Caller, listing: Listing, wanted: ModelFilter, *, state: ResourceState | None = None
+) -> Page[ModelAnswer]:
+    """The models that the caller may see and that are what is wanted."""
+    limits = [*conditions(Model, wanted), *([] if state is None else [Model.state == state])]
+    return page_of(Models(session).page(caller, listing, conditions=limits), listing.limit, answer)
+
+
+def catalog_page(session: Session, listing: Listing, wanted: ModelFilter) -> Page[CatalogEntry]:
+    """The models that the workers' timm can build and that are what is wanted, by name."""
+    entries = Catalog(session).matching(wanted, limit=listing.limit + 1, after=listing.after)
+    return page_of(entries, listing.limit, CatalogEntry.model_validate, key=lambda row: row.name)
+
+
+def show(session: Session, caller: Caller, reference: str) -> ModelAnswer:
+    """The model of this id or name, as users see it."""
+    return answer(get(session, caller, reference))
 
 
 def get(session: Session, caller: Caller, reference: str) -> Model:
@@ -28,7 +68,7 @@ def _own(session: Session, caller: Caller, reference: str) -> Model:
     return row
 
 
-def change(session: Session, caller: Caller, reference: str, body: ModelChange) -> Model:
+def change(session: Session, caller: Caller, reference: str, body: ModelChange) -> ModelAnswer:
     """Set what may change after registration."""
     row = _own(session, caller, reference)
     if "source_dataset" in body.model_fields_set:
@@ -36,7 +76,7 @@ def change(session: Session, caller: Caller, reference: str, body: ModelChange) 
     if body.shared is not None:
         row.shared = body.shared
     session.flush()
-    return row
+    return answer(row)
 
 
 def delete(session: Session, caller: Caller, reference: str) -> None:
@@ -57,40 +97,3 @@ def delete(session: Session, caller: Caller, reference: str) -> None:
         )
     models.leave_zoos(row.id)
     models.delete(row)
-
-
-def create_zoo(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ZooCreate) -> Zoo:
-    """Store a named set of models; what is missing of a list is registered, and what cannot be had is noted."""
-    zoos = Zoos(session)
-    if zoos.name_is_taken(caller.owner, body.name):
-        raise Conflict(f"you have a zoo named {body.name!r} already; give another `name`, or delete that one")
-    zoo = Zoo(name=body.name, owner=caller.owner, shared=body.shared)
-    zoo.members = []
-    if body.query is not None:
-        zoo.query = body.query.model_dump(exclude_none=True)
-        return zoos.add(zoo)
-    members, unavailable = register_missing(session, jobs, settings, caller, body.models or [], shared=body.shared)
-    if not members:
-        errors = [
-            {"pointer": f"/models/{number}", "detail": entry["problem"]["detail"]}
-            for number, entry in enumerate(unavailable)
-        ]
-        raise Invalid("none of the models can be had", errors=errors)
-    zoo.members = [ZooModel(model_id=model.id, position=position) for position, model in enumerate(members)]
-    zoo.unavailable = unavailable
-    return zoos.add(zoo)
-
-
-def get_zoo(session: Session, caller: Caller, reference: str) -> Zoo:
-    """The zoo of this id or name, members loaded."""
-    zoo = Zoos(session).find_with_members(caller, reference)
-    if zoo is None:
-        raise NotFound(f"there is no zoo {reference!r}; GET /v1/zoos lists them")
-    return zoo
-
-
-def delete_zoo(session: Session, caller: Caller, reference: str) -> None:
-    """Forget a zoo; its models stay."""
-    zoo = get_zoo(session, caller, reference)
-    check_owner(caller, zoo.owner, f"{zoo.name!r}", to="delete")
-    Zoos(session).delete(zoo)

@@ -6,7 +6,8 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
-from app.contracts.ensembles import EnsembleResult
+from app.contracts.listing import Listing
+from app.contracts.question import RankingCreate
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import Trials
@@ -17,11 +18,56 @@ from app.db.tables import (
 )
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
-from app.schemas.rankings import GivenEnsembles
+from app.schemas.page import Page, page_of
+from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
 from app.scoring.ensembles import attempt, load_pool, reading
+from app.services import results
 from app.services.ownership import check_owner
 from app.settings import Settings
+from app.submission.rankings import submit
 from estimators.ensembles.selection import score_ensemble
+
+
+def create(
+    session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *, request_id: str | None
+) -> RankingAnswer:
+    """Store a ranking and have a worker begin it."""
+    return _answer(session, submit(session, jobs, caller, body, request_id=request_id))
+
+
+def _answer(session: Session, row: Ranking) -> RankingAnswer:
+    return results.answers(session, [row])[0]
+
+
+def page(
+    session: Session,
+    caller: Caller,
+    listing: Listing,
+    *,
+    state: RankingState | None = None,
+    target: str | None = None,
+) -> Page[RankingAnswer]:
+    """The rankings that the caller may see; ``target`` is the id or name of a data set."""
+    rankings = Rankings(session)
+    rows = rankings.page(caller, listing, conditions=rankings.conditions(state=state, target=target))
+    shown = {answer.id: answer for answer in results.answers(session, rows)}
+    return page_of(rows, listing.limit, lambda row: shown[row.id])
+
+
+def show(session: Session, caller: Caller, reference: str) -> RankingAnswer:
+    """Where the ranking of this id or name stands."""
+    return _answer(session, get(session, caller, reference))
+
+
+def table(session: Session, caller: Caller, reference: str) -> ResultsAnswer:
+    """Every model's row of the ranking of this id or name."""
+    return results.table(session, get(session, caller, reference))
+
+
+def ensembles(session: Session, caller: Caller, reference: str) -> EnsemblesAnswer:
+    """The ensembles of the ranking of this id or name; empty until it has ended."""
+    row = get(session, caller, reference)
+    return results.ensembles(row, row.ensembles or ())
 
 
 def get(session: Session, caller: Caller, reference: str) -> Ranking:
@@ -38,7 +84,7 @@ def _own(session: Session, caller: Caller, reference: str) -> Ranking:
     return row
 
 
-def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Ranking:
+def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> RankingAnswer:
     """End a ranking early. What its models have left in the stores stays; a running forward pass is stopped."""
     row = _own(session, caller, reference)
     rankings = Rankings(session)
@@ -48,12 +94,12 @@ def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Rank
     Trials(session).cut_off(row.id, "the ranking was cancelled")
     session.refresh(row)
     jobs.cancel(session, row.id)
-    return row
+    return _answer(session, row)
 
 
 def score_ensembles(
     session: Session, settings: Settings, caller: Caller, reference: str, body: GivenEnsembles
-) -> list[EnsembleResult]:
+) -> EnsemblesAnswer:
     """Score ensembles in the pool of a ranking that has ended, from the terms that it stored."""
     row = get(session, caller, reference)
     if not row.state.is_final:
@@ -74,7 +120,7 @@ def score_ensembles(
             wrong = ", ".join(unknown) or "the same model is named twice"
             raise Invalid.at(f"/given_ensembles/{index}", f"not different models of this pool: {wrong}")
         answers.append(attempt({"given_ensemble": members}, partial(score_ensemble, pool, members, **reading(body))))
-    return answers
+    return results.ensembles(row, answers)
 
 
 def delete(session: Session, settings: Settings, caller: Caller, reference: str) -> None:

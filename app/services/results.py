@@ -1,9 +1,6 @@
 """Puts a ranking's table together from the rows that the workers wrote."""
 
-import csv
-import io
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -18,7 +15,6 @@ from app.db.tables import Model, Ranking, RankingModel, Score
 from app.schemas.base import Problem
 from app.schemas.rankings import (
     EnsemblesAnswer,
-    MetricAnswer,
     ModelRow,
     RankingAnswer,
     ResultsAnswer,
@@ -27,7 +23,7 @@ from app.schemas.rankings import (
     TrialAnswer,
 )
 from app.services.estimates import seconds_left
-from estimators.catalog import METRICS, Metric
+from estimators.catalog import METRICS
 
 HEAD = "head"
 
@@ -56,12 +52,6 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             seconds_left=left.get(ranking.id),
             started_at=ranking.started_at,
             finished_at=ranking.finished_at,
-            links={
-                "self": f"/v1/rankings/{ranking.id}",
-                "results": f"/v1/rankings/{ranking.id}/results",
-                "ensembles": f"/v1/rankings/{ranking.id}/ensembles",
-                "events": f"/v1/rankings/{ranking.id}/events",
-            },
         )
         for ranking in rankings
     ]
@@ -191,101 +181,8 @@ def _score(score: Score, rank: int | None, interval: Interval | None, value: flo
     )
 
 
-def as_csv(results: ResultsAnswer) -> str:
-    """The table, one line a model; a score that cannot be had is an empty cell with its reason at the end."""
-    names = [metric["name"] for metric in results.metrics]
-    text = io.StringIO()
-    writer = csv.writer(text)
-    columns = [column for name in names for column in (name, f"{name}_rank")]
-    writer.writerow(
-        ["model", "model_id", "state", "consensus_rank", "parameters", *columns, "images_per_second", "problem"]
-    )
-    for row in results.models:
-        cells: list[Any] = []
-        reasons = [row.problem.detail] if row.problem else []
-        for name in names:
-            score = row.scores.get(name)
-            cells += [score.value if score else None, score.rank if score else None]
-            if score is not None and score.problem is not None:
-                reasons.append(f"{name}: {score.problem.detail}")
-        writer.writerow(
-            [
-                _plain(row.model),
-                row.model_id,
-                row.state.value,
-                row.consensus_rank,
-                row.parameters,
-                *cells,
-                row.images_per_second,
-                _plain("; ".join(reasons)),
-            ]
-        )
-    return text.getvalue()
-
-
-def _plain(text: str) -> str:
-    """Spreadsheets run cells that begin like a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def ensembles(ranking: Ranking) -> EnsemblesAnswer:
-    """The ensembles of a ranking; empty until it has ended."""
-    return scored(ranking, ranking.ensembles or ())
-
-
-def scored(ranking: Ranking, ensembles: Sequence[EnsembleResult]) -> EnsemblesAnswer:
-    """Ensembles that were scored after the ranking."""
+def ensembles(ranking: Ranking, ensembles: Sequence[EnsembleResult]) -> EnsemblesAnswer:
+    """Ensembles of a ranking: its own, or those that were scored in its pool afterwards."""
     return EnsemblesAnswer(
         ranking_id=ranking.id, state=ranking.state, ensembles=[ensemble.plain() for ensemble in ensembles]
-    )
-
-
-def ensembles_as_csv(answer: EnsemblesAnswer) -> str:
-    """Every term of every ensemble: one line a member and term, or a pair and term."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    columns = ["method", "size", "value", "rank", "evaluated"]
-    writer.writerow(["ensemble", *columns, "kind", "models", "term", "term_value"])
-    for number, ensemble in enumerate(answer.ensembles, start=1):
-        selection = ensemble["selection"]
-        if selection is None:
-            continue
-        head = [number, *(selection[name] for name in columns)]
-        for entry in (*selection["member_terms"], *selection["pair_terms"]):
-            names = [entry[name] for name in ("name", "first", "second") if name in entry]
-            kind = "member" if "name" in entry else "pair"
-            for term, value in entry.items():
-                if term not in ("name", "first", "second"):
-                    writer.writerow([*head, kind, _plain(" + ".join(names)), term, value])
-    return text.getvalue()
-
-
-def metric_answer(metric: Metric) -> MetricAnswer:
-    """A metric's catalog entry for people."""
-    return MetricAnswer(
-        name=metric.name,
-        title=metric.title,
-        required_evidence=sorted(metric.required_evidence),
-        optional_evidence=sorted(metric.optional_evidence),
-        tasks=sorted(metric.tasks),
-        range=list(metric.range),
-        unit=metric.unit,
-        measures=metric.measures,
-        formula=metric.formula,
-        interpretation=metric.interpretation,
-        caveats=metric.caveats,
-        cost=metric.cost,
-        cpu_only=metric.cpu_only,
-        citation=metric.citation,
-        version=metric.version,
-        parameters={
-            name: {
-                "default": parameter.default,
-                "description": parameter.description,
-                "kind": parameter.kind,
-                "minimum": parameter.minimum if parameter.kind != "choice" else None,
-                "choices": list(parameter.choices) or None,
-            }
-            for name, parameter in metric.parameters.items()
-        },
     )

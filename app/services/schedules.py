@@ -1,28 +1,100 @@
 """Rules of schedules: what may be asked for, and what changes of state mean."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.listing import Listing
+from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
-from app.db.schedule_tables import Schedule, ScheduleRun, ScheduleState
+from app.db.schedule_tables import RunState, Schedule, ScheduleRun, ScheduleState
 from app.db.tables import now
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schedules import times
-from app.schemas.schedules import ScheduleCreate
-from app.services import models as model_rules
+from app.schedules.report import compose
+from app.schemas.base import Problem
+from app.schemas.page import Page, page_of
+from app.schemas.schedules import (
+    RunAnswer,
+    RunReport,
+    RunTargetAnswer,
+    ScheduleAnswer,
+    ScheduleCreate,
+    ScheduleTarget,
+)
 from app.services import webhooks as webhook_rules
+from app.services import zoos as zoo_rules
 from app.services.ownership import check_owner
 from app.settings import Settings
 from app.submission.rankings import chosen_metrics, usable_dataset
 
+NEXT_RUNS = 5
 # What of the request tells when; the rest tells what, and is kept as each run asks it.
 WHEN = {"name", "cron", "time_zone", "webhook", "targets", "zoo", "shared"}
 
 
-def create(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ScheduleCreate) -> Schedule:
+def answer(row: Schedule) -> ScheduleAnswer:
+    """A schedule as users see it."""
+    columns = ("id", "name", "owner", "shared", "created_at", "cron", "time_zone", "webhook_id", "state")
+    due = times.next_times(row.cron, row.time_zone, after=now(), count=NEXT_RUNS)
+    active = row.state is ScheduleState.ACTIVE
+    return ScheduleAnswer(
+        **{name: getattr(row, name) for name in columns},
+        zoo=row.request["zoo"]["name"],
+        targets=[ScheduleTarget(**target) for target in row.request["targets"]],
+        request={name: value for name, value in row.request.items() if name not in ("zoo", "targets")},
+        problem=Problem.of(row.problem),
+        next_run_at=due[0] if active and due else None,
+        next_runs=due if active else [],
+    )
+
+
+def _run_answers(session: Session, rows: Sequence[ScheduleRun]) -> dict[str, RunAnswer]:
+    """Runs as users see them, by id."""
+    targets = ScheduleRuns(session).targets([run.id for run in rows])
+    rankings = Rankings(session)
+    columns = ("id", "schedule_id", "scheduled_at", "by_hand", "state", "created_at", "started_at", "finished_at")
+    return {
+        run.id: RunAnswer(
+            **{name: getattr(run, name) for name in columns},
+            problem=Problem.of(run.problem),
+            targets=[
+                RunTargetAnswer(
+                    target=target.target,
+                    target_id=target.target_id,
+                    data=target.data,
+                    ranking_id=target.ranking_id,
+                    state=rankings.state(target.ranking_id) if target.ranking_id else None,
+                    problem=Problem.of(target.problem),
+                )
+                for target in targets[run.id]
+            ],
+        )
+        for run in rows
+    }
+
+
+def _run_answer(session: Session, row: ScheduleRun) -> RunAnswer:
+    return _run_answers(session, [row])[row.id]
+
+
+def page(
+    session: Session, caller: Caller, listing: Listing, *, state: ScheduleState | None = None
+) -> Page[ScheduleAnswer]:
+    """The schedules that the caller may see."""
+    conditions = [] if state is None else [Schedule.state == state]
+    return page_of(Schedules(session).page(caller, listing, conditions=conditions), listing.limit, answer)
+
+
+def show(session: Session, caller: Caller, reference: str) -> ScheduleAnswer:
+    """The schedule of this id or name, as users see it."""
+    return answer(get(session, caller, reference))
+
+
+def create(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ScheduleCreate) -> ScheduleAnswer:
     """Store a schedule, and have the engine hold it once this transaction commits."""
     schedules = Schedules(session)
     if schedules.name_is_taken(caller.owner, body.name):
@@ -31,12 +103,12 @@ def create(session: Session, jobs: Jobs, settings: Settings, caller: Caller, bod
     _define(session, settings, caller, row, body)
     schedules.add(row)
     jobs.hold_schedule(session, row)
-    return row
+    return answer(row)
 
 
 def replace(
     session: Session, jobs: Jobs, settings: Settings, caller: Caller, reference: str, body: ScheduleCreate
-) -> Schedule:
+) -> ScheduleAnswer:
     """Give a schedule another definition; its runs and its state stay."""
     row = own(session, caller, reference)
     if body.name != row.name and Schedules(session).name_is_taken(row.owner, body.name):
@@ -45,7 +117,7 @@ def replace(
     session.flush()
     if row.state is ScheduleState.ACTIVE:
         jobs.hold_schedule(session, row)
-    return row
+    return answer(row)
 
 
 def _define(session: Session, settings: Settings, caller: Caller, row: Schedule, body: ScheduleCreate) -> None:
@@ -62,7 +134,7 @@ def _define(session: Session, settings: Settings, caller: Caller, row: Schedule,
     if body.reference is not None:
         usable_dataset(session, caller, body.reference, "/reference")
     try:
-        zoo = model_rules.get_zoo(session, caller, body.zoo)
+        zoo = zoo_rules.get(session, caller, body.zoo)
     except NotFound as error:
         raise Invalid.at("/zoo", error.detail) from error
     row.webhook_id = _webhook(session, caller, body.webhook)
@@ -98,7 +170,7 @@ def own(session: Session, caller: Caller, reference: str) -> Schedule:
     return row
 
 
-def pause(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Schedule:
+def pause(session: Session, jobs: Jobs, caller: Caller, reference: str) -> ScheduleAnswer:
     """Let no run start by the clock; one that is under way ends as it would."""
     row = own(session, caller, reference)
     if row.state is not ScheduleState.ACTIVE:
@@ -106,10 +178,10 @@ def pause(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Sched
     row.state = ScheduleState.PAUSED
     session.flush()
     jobs.release_schedule(session, row.id)
-    return row
+    return answer(row)
 
 
-def resume(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Schedule:
+def resume(session: Session, jobs: Jobs, caller: Caller, reference: str) -> ScheduleAnswer:
     """Go on from now: what was due meanwhile is not caught up with. An admin may resume one that was stopped."""
     row = own(session, caller, reference)
     if row.state is ScheduleState.ACTIVE:
@@ -117,10 +189,10 @@ def resume(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Sche
     row.state, row.problem, row.active_since = ScheduleState.ACTIVE, None, now()
     session.flush()
     jobs.hold_schedule(session, row)
-    return row
+    return answer(row)
 
 
-def run_now(session: Session, jobs: Jobs, caller: Caller, reference: str) -> ScheduleRun:
+def run_now(session: Session, jobs: Jobs, caller: Caller, reference: str) -> RunAnswer:
     """Start a run by hand, also of a schedule that is paused."""
     row = own(session, caller, reference)
     # Two callers at once must not both find that none is under way.
@@ -133,7 +205,7 @@ def run_now(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Sch
     run = runs.add(ScheduleRun(schedule_id=row.id, scheduled_at=now(), by_hand=True))
     run.job = run.id
     jobs.run_schedule(session, run.id)
-    return run
+    return _run_answer(session, run)
 
 
 def delete(session: Session, jobs: Jobs, caller: Caller, reference: str) -> None:
@@ -145,12 +217,33 @@ def delete(session: Session, jobs: Jobs, caller: Caller, reference: str) -> None
     Schedules(session).delete(row)
 
 
-def run(session: Session, caller: Caller, reference: str, run_id: str) -> ScheduleRun:
-    """One run of a schedule; `latest` is the newest."""
+def runs(
+    session: Session, caller: Caller, reference: str, listing: Listing, *, state: RunState | None = None
+) -> Page[RunAnswer]:
+    """The runs of a schedule."""
+    rows = ScheduleRuns(session).page(get(session, caller, reference).id, listing, state=state)
+    shown = _run_answers(session, rows)
+    return page_of(rows, listing.limit, lambda run: shown[run.id])
+
+
+def show_run(session: Session, caller: Caller, reference: str, run_id: str) -> RunAnswer:
+    """One run of a schedule, as users see it; `latest` is the newest."""
+    return _run_answer(session, _run(session, caller, reference, run_id))
+
+
+def report(session: Session, caller: Caller, reference: str, run_id: str) -> RunReport:
+    """What a run found: what was stored at its end, or what can be said until then."""
+    row = _run(session, caller, reference, run_id)
+    if row.report is not None:
+        return RunReport.model_validate(row.report)
+    return compose(session, get(session, caller, reference), row)
+
+
+def _run(session: Session, caller: Caller, reference: str, run_id: str) -> ScheduleRun:
     row = get(session, caller, reference)
     runs = ScheduleRuns(session)
     if run_id == "latest":
-        newest = runs.page(row.id, limit=1, before=None)
+        newest = runs.page(row.id, Listing(limit=1))
         if not newest:
             raise NotFound(f"{row.name!r} has not run yet")
         return newest[0]

@@ -21,11 +21,11 @@ from app.contracts.caller import Caller
 from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
 from app.db.session import Database
-from app.db.tables import Dataset, new_id
+from app.db.tables import new_id
 from app.errors import Invalid
 from app.jobs import Jobs
 from app.paths import upload_folder
-from app.schemas.datasets import DatasetDescription
+from app.schemas.datasets import DatasetAnswer, DatasetDescription
 from app.services import datasets
 from app.services.archives import MEGABYTE, Limits, safe_path, unpack
 from app.settings import Settings
@@ -116,7 +116,7 @@ def register(
     archive: BinaryIO,
     archive_name: str,
     manifest: BinaryIO | str | None,
-) -> Dataset:
+) -> DatasetAnswer:
     """Check and unpack an archive, move it to its place, store the data set and have a worker inspect it.
 
     Args:
@@ -156,7 +156,7 @@ def register(
         identifier=upload.id,
     )
     root.replace(final)
-    return row
+    return datasets.answer(row)
 
 
 def _root(unpacked: Path) -> Path:

@@ -1,17 +1,21 @@
 """Rules of webhooks: where a message may go, how a secret is replaced, when a message is sent again."""
 
+import json
+from collections.abc import Sequence
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.listing import Listing
 from app.db.repositories.webhooks import Deliveries, Webhooks
 from app.db.tables import now
-from app.db.webhook_tables import Delivery, DeliveryState, Webhook
+from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState, Webhook
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
-from app.schemas.webhooks import WebhookCreate
+from app.schemas.page import Page, page_of
+from app.schemas.webhooks import AttemptAnswer, DeliveryAnswer, WebhookAnswer, WebhookCreate, WebhookSecretAnswer
 from app.services.ownership import check_owner
 from app.settings import Settings
 from app.webhooks.addresses import Refused, check_host
@@ -21,13 +25,33 @@ from app.webhooks.signature import new_secret
 TEST_MESSAGE = "webhook.test"
 
 
-def create(session: Session, settings: Settings, caller: Caller, body: WebhookCreate) -> Webhook:
+def _delivery_answer(row: Delivery, attempts: Sequence[DeliveryAttempt]) -> DeliveryAnswer:
+    columns = ("id", "webhook_id", "type", "state", "next_attempt_at", "created_at", "ended_at")
+    return DeliveryAnswer(
+        **{name: getattr(row, name) for name in columns},
+        body=json.loads(row.body),
+        attempts=[AttemptAnswer.model_validate(attempt) for attempt in attempts],
+    )
+
+
+def page(session: Session, caller: Caller, listing: Listing) -> Page[WebhookAnswer]:
+    """The receivers that the caller may see."""
+    return page_of(Webhooks(session).page(caller, listing), listing.limit, WebhookAnswer.model_validate)
+
+
+def show(session: Session, caller: Caller, reference: str) -> WebhookAnswer:
+    """The webhook of this id or name, as users see it."""
+    return WebhookAnswer.model_validate(get(session, caller, reference))
+
+
+def create(session: Session, settings: Settings, caller: Caller, body: WebhookCreate) -> WebhookSecretAnswer:
     """Store a receiver with a new secret."""
     webhooks = Webhooks(session)
     if webhooks.name_is_taken(caller.owner, body.name):
         raise Conflict(f"you have a webhook named {body.name!r} already; give another `name`, or delete that one")
     check_url(body.url, settings)
-    return webhooks.add(Webhook(name=body.name, url=body.url, secret=new_secret(), owner=caller.owner))
+    row = webhooks.add(Webhook(name=body.name, url=body.url, secret=new_secret(), owner=caller.owner))
+    return WebhookSecretAnswer.model_validate(row)
 
 
 def check_url(url: str, settings: Settings) -> None:
@@ -68,19 +92,20 @@ def own(session: Session, caller: Caller, reference: str) -> Webhook:
     return row
 
 
-def rotate(session: Session, caller: Caller, reference: str, *, overlap: timedelta) -> Webhook:
+def rotate(session: Session, caller: Caller, reference: str, *, overlap: timedelta) -> WebhookSecretAnswer:
     """Give the receiver a new secret; messages are signed with both until the overlap is over."""
     row = own(session, caller, reference)
     row.previous_secret, row.previous_secret_until = row.secret, now() + overlap
     row.secret = new_secret()
     session.flush()
-    return row
+    return WebhookSecretAnswer.model_validate(row)
 
 
-def test(session: Session, jobs: Jobs, settings: Settings, caller: Caller, reference: str) -> Delivery:
+def test(session: Session, jobs: Jobs, settings: Settings, caller: Caller, reference: str) -> DeliveryAnswer:
     """Send a message that says nothing, so that the receiver can be tried."""
     row = own(session, caller, reference)
-    return announce(session, jobs, settings, row.id, kind=TEST_MESSAGE, data={"webhook": row.name})
+    sent = announce(session, jobs, settings, row.id, kind=TEST_MESSAGE, data={"webhook": row.name})
+    return _delivery_answer(sent, [])
 
 
 def delete(session: Session, caller: Caller, reference: str) -> None:
@@ -89,8 +114,23 @@ def delete(session: Session, caller: Caller, reference: str) -> None:
     Webhooks(session).delete(row)
 
 
-def delivery(session: Session, caller: Caller, webhook: str, delivery_id: str) -> Delivery:
-    """One message to a receiver of the caller's."""
+def deliveries(
+    session: Session, caller: Caller, reference: str, listing: Listing, *, state: DeliveryState | None = None
+) -> Page[DeliveryAnswer]:
+    """What was sent to a receiver of the caller's."""
+    log = Deliveries(session)
+    rows = log.page(own(session, caller, reference).id, listing, state=state)
+    attempts = log.attempts([delivery.id for delivery in rows])
+    return page_of(rows, listing.limit, lambda delivery: _delivery_answer(delivery, attempts[delivery.id]))
+
+
+def show_delivery(session: Session, caller: Caller, webhook: str, delivery_id: str) -> DeliveryAnswer:
+    """One message to a receiver of the caller's, with every attempt."""
+    row = _delivery(session, caller, webhook, delivery_id)
+    return _delivery_answer(row, Deliveries(session).attempts([row.id])[row.id])
+
+
+def _delivery(session: Session, caller: Caller, webhook: str, delivery_id: str) -> Delivery:
     row = own(session, caller, webhook)
     found = Deliveries(session).lock(delivery_id)
     if found is None or found.webhook_id != row.id:
@@ -100,13 +140,13 @@ def delivery(session: Session, caller: Caller, webhook: str, delivery_id: str) -
 
 def redeliver(
     session: Session, jobs: Jobs, settings: Settings, caller: Caller, webhook: str, delivery_id: str
-) -> Delivery:
+) -> DeliveryAnswer:
     """Send a message that has ended once more, under the same id, retried as the first time."""
-    row = delivery(session, caller, webhook, delivery_id)
+    row = _delivery(session, caller, webhook, delivery_id)
     if row.state is DeliveryState.PENDING:
         raise Conflict(f"{row.id} is still being delivered; its next attempt is at {row.next_attempt_at}")
     row.state, row.ended_at = DeliveryState.PENDING, None
     row.attempts_left, row.next_attempt_at = settings.webhook_attempts, now()
     session.flush()
     jobs.deliver(session, row.id, number=row.attempts + 1)
-    return row
+    return _delivery_answer(row, Deliveries(session).attempts([row.id])[row.id])

@@ -2,19 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
-from app.api import datasets as dataset_routes
-from app.api import models as model_routes
-from app.api import rankings as ranking_routes
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
+from app.api.pagination import CursorQuery
+from app.contracts.listing import Listing
 from app.schemas.datasets import DatasetCreate
 from app.schemas.models import ModelCreate
 from app.schemas.zoos import ZooCreate
-from app.services import datasets, models, workers
-from app.submission.models import register
+from app.services import datasets, models, rankings, workers, zoos
 from app.web.forms import filled
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
@@ -22,7 +20,6 @@ from app.web.route import GenuineForm, PageRoute
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 LISTED = 100
-CursorQuery = Annotated[str | None, Query(max_length=500)]
 TextForm = Annotated[str, Form(max_length=4096)]
 
 
@@ -31,7 +28,7 @@ def list_datasets(
     request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep, cursor: CursorQuery = None
 ) -> Response:
     """The data sets that the reader may see, and how to add one."""
-    page = dataset_routes.list_datasets(session, caller, limit=LISTED, cursor=cursor)
+    page = datasets.page(session, caller, Listing(limit=LISTED, after=cursor))
     return render(
         request,
         "datasets.html",
@@ -63,13 +60,13 @@ def show_dataset(
     dataset: str, request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep
 ) -> Response:
     """Its classes, a few images of each, what could not be read, and the rankings of it."""
-    answer = dataset_routes.get_dataset(dataset, session, caller)
+    answer = datasets.show(session, caller, dataset)
     return render(
         request,
         "dataset.html",
         dataset=answer,
         sheet=datasets.contact_sheet(settings, datasets.get(session, caller, dataset)),
-        rankings=ranking_routes.list_rankings(session, caller, limit=LISTED, target=answer.id).items,
+        rankings=rankings.page(session, caller, Listing(limit=LISTED), target=answer.id).items,
     )
 
 
@@ -87,7 +84,7 @@ def list_models(
     request: Request, session: ReadSessionDep, caller: ReaderDep, wanted: ModelFilterDep, cursor: CursorQuery = None
 ) -> Response:
     """The models that the reader may see."""
-    page = model_routes.list_models(session, caller, wanted, limit=LISTED, cursor=cursor)
+    page = models.page(session, caller, Listing(limit=LISTED, after=cursor), wanted)
     return render(
         request, "models.html", rows=page.items, next_address=page.next_cursor and f"/models?cursor={page.next_cursor}"
     )
@@ -104,14 +101,14 @@ def register_model(
 ) -> Response:
     """Register a model by its timm or hub name."""
     body: ModelCreate = filled(ModelCreate, model=model, source_dataset=source_dataset)
-    row = register(session, jobs, settings, caller, body)
+    row = models.register(session, jobs, settings, caller, body)
     return RedirectResponse(f"/models/{row.id}", 303)
 
 
 @router.get("/models/{model:path}")
 def show_model(model: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """One model."""
-    return render(request, "model.html", model=model_routes.get_model(model, session, caller))
+    return render(request, "model.html", model=models.show(session, caller, model))
 
 
 @router.get("/zoos")
@@ -119,12 +116,12 @@ def list_zoos(
     request: Request, session: ReadSessionDep, caller: ReaderDep, wanted: ModelFilterDep, cursor: CursorQuery = None
 ) -> Response:
     """The zoos that the reader may see, and how to make one."""
-    page = model_routes.list_zoos(session, caller, limit=LISTED, cursor=cursor)
+    page = zoos.page(session, caller, Listing(limit=LISTED, after=cursor))
     return render(
         request,
         "zoos.html",
         rows=page.items,
-        models=model_routes.list_models(session, caller, wanted, limit=200).items,
+        models=models.page(session, caller, Listing(limit=200), wanted).items,
         next_address=page.next_cursor and f"/zoos?cursor={page.next_cursor}",
     )
 
@@ -139,14 +136,14 @@ def create_zoo(
     model: Annotated[list[str] | None, Form(max_length=200)] = None,
 ) -> Response:
     """Name a set of models."""
-    zoo = models.create_zoo(session, jobs, settings, caller, filled(ZooCreate, name=name, models=model or []))
+    zoo = zoos.create(session, jobs, settings, caller, filled(ZooCreate, name=name, models=model or []))
     return RedirectResponse(f"/zoos/{zoo.id}", 303)
 
 
 @router.get("/zoos/{zoo}")
 def show_zoo(zoo: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """One zoo with its models."""
-    return render(request, "zoo.html", zoo=model_routes.get_zoo(zoo, session, caller))
+    return render(request, "zoo.html", zoo=zoos.show(session, caller, zoo))
 
 
 @router.get("/workers")

@@ -9,19 +9,18 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app.api import datasets as dataset_routes
-from app.api import models as model_routes
-from app.api import rankings as ranking_routes
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
+from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
+from app.contracts.listing import Listing
 from app.contracts.question import RankingCreate
 from app.db.tables import RankingState
 from app.errors import Invalid
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
-from app.services import estimates, overview, rankings, results
+from app.services import datasets, estimates, models, overview, rankings, results
+from app.services import zoos as zoo_rules
 from app.services.sessions import COOKIE
-from app.submission.rankings import submit
 from app.web import charts
 from app.web.forms import filled
 from app.web.rendering import render
@@ -29,8 +28,6 @@ from app.web.route import GenuineForm, PageRoute
 from estimators.catalog import METRICS
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-CursorQuery = Annotated[str | None, Query(max_length=500)]
 
 LISTED = 50
 COMPARABLE = 50
@@ -42,10 +39,10 @@ def list_rankings(
     request: Request,
     session: ReadSessionDep,
     caller: ReaderDep,
-    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    cursor: CursorQuery = None,
 ) -> Response:
     """All that the reader may see, newest first."""
-    page = ranking_routes.list_rankings(session, caller, limit=LISTED, cursor=cursor)
+    page = rankings.page(session, caller, Listing(limit=LISTED, after=cursor))
     return render(
         request,
         "rankings.html",
@@ -80,9 +77,9 @@ def new_ranking(
     return render(
         request,
         "new_ranking.html",
-        datasets=dataset_routes.list_datasets(session, caller, limit=CHOICES).items,
-        zoos=model_routes.list_zoos(session, caller, limit=CHOICES).items,
-        models=model_routes.list_models(session, caller, wanted, limit=CHOICES).items,
+        datasets=datasets.page(session, caller, Listing(limit=CHOICES)).items,
+        zoos=zoo_rules.page(session, caller, Listing(limit=CHOICES)).items,
+        models=models.page(session, caller, Listing(limit=CHOICES), wanted).items,
         metrics=METRICS.values(),
         chosen={
             "target": target,
@@ -117,7 +114,7 @@ def create_ranking(
 ) -> Response:
     """Submit it and show its live page."""
     body = _question(target, zoo, model, metric, max_samples, ensemble, trial, name)
-    row = submit(session, jobs, caller, body, request_id=request.state.request_id)
+    row = rankings.create(session, jobs, caller, body, request_id=request.state.request_id)
     return RedirectResponse(f"/rankings/{row.id}", 303)
 
 
@@ -176,7 +173,7 @@ def show_ranking(
         table_key=f"ranking-{','.join(answer.metrics)}",
         failures=[shown for shown in table.models if shown.state == "failed"],
         trials=[shown for shown in table.models if shown.trial],
-        ensembles=results.ensembles(row).ensembles,
+        ensembles=rankings.ensembles(session, caller, ranking).ensembles,
         layers=[shown for shown in table.models if shown.layers],
         warnings=_warnings(table),
         charts=_charts(table) if answer.state.is_final else [],
@@ -186,9 +183,8 @@ def show_ranking(
 
 def _comparable(session: Session, caller: Caller, ranking: RankingAnswer) -> list[RankingAnswer]:
     """Other rankings of the same target that have ended well."""
-    page = ranking_routes.list_rankings(
-        session, caller, limit=COMPARABLE, target=ranking.target.id, state=RankingState.SUCCEEDED
-    )
+    listing = Listing(limit=COMPARABLE)
+    page = rankings.page(session, caller, listing, target=ranking.target.id, state=RankingState.SUCCEEDED)
     return [other for other in page.items if other.id != ranking.id]
 
 

@@ -7,15 +7,13 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from app.api import datasets as dataset_routes
-from app.api import leaderboards as leaderboard_routes
-from app.api import models as model_routes
-from app.api import schedules as schedule_routes
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.model_filters import ModelFilterDep
+from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
+from app.contracts.listing import Listing
 from app.schemas.schedules import LeaderboardRow, ScheduleCreate
-from app.services import schedules
+from app.services import datasets, leaderboards, schedules, zoos
 from app.web import charts
 from app.web.forms import filled
 from app.web.rendering import render
@@ -29,7 +27,6 @@ LINES = 8
 """Models whose rank over time is drawn."""
 
 TextForm = Annotated[str, Form(max_length=300)]
-CursorQuery = Annotated[str | None, Query(max_length=500)]
 
 
 @router.get("/schedules")
@@ -37,13 +34,13 @@ def list_schedules(
     request: Request, session: ReadSessionDep, caller: ReaderDep, cursor: CursorQuery = None
 ) -> Response:
     """The schedules that the reader may see, and how to make one."""
-    page = schedule_routes.list_schedules(session, caller, limit=LISTED, cursor=cursor)
+    page = schedules.page(session, caller, Listing(limit=LISTED, after=cursor))
     return render(
         request,
         "schedules.html",
         rows=page.items,
-        datasets=dataset_routes.list_datasets(session, caller, limit=200).items,
-        zoos=model_routes.list_zoos(session, caller, limit=200).items,
+        datasets=datasets.page(session, caller, Listing(limit=200)).items,
+        zoos=zoos.page(session, caller, Listing(limit=200)).items,
         next_address=page.next_cursor and f"/schedules?cursor={page.next_cursor}",
     )
 
@@ -72,15 +69,15 @@ def create_schedule(
 @router.get("/schedules/{schedule}")
 def show_schedule(schedule: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """When it runs next, how its last runs went, and what the last one changed."""
-    answer = schedule_routes.get_schedule(schedule, session, caller)
-    runs = schedule_routes.list_runs(schedule, session, caller, limit=RUNS).items
+    answer = schedules.show(session, caller, schedule)
+    runs = schedules.runs(session, caller, schedule, Listing(limit=RUNS)).items
     ended = next((run for run in runs if run.state == "succeeded"), None)
     return render(
         request,
         "schedule.html",
         schedule=answer,
         runs=runs,
-        report=schedule_routes.report_of(session, caller, schedule, ended.id)[0] if ended else None,
+        report=schedules.report(session, caller, schedule, ended.id) if ended else None,
         may_change="submit" in caller.scopes and (caller.is_admin or answer.owner == caller.owner),
     )
 
@@ -114,7 +111,7 @@ def delete_schedule(schedule: str, session: SessionDep, jobs: JobsDep, caller: S
 @router.get("/leaderboards")
 def list_leaderboards(request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """The targets that have a leaderboard."""
-    page = dataset_routes.list_datasets(session, caller, limit=200)
+    page = datasets.page(session, caller, Listing(limit=200))
     return render(request, "leaderboards.html", datasets=page.items)
 
 
@@ -128,7 +125,7 @@ def show_leaderboard(
     metric: Annotated[str, Query(max_length=64)] = "consensus",
 ) -> Response:
     """The best models for a target across its rankings, and how their ranks changed."""
-    board = leaderboard_routes.get_leaderboard(target, session, caller, wanted, metric=metric, limit=200)
+    board = leaderboards.board(session, caller, target, metric=metric, wanted=wanted, limit=200, offset=0)
     return render(
         request, "leaderboard.html", board=board, over_time=_over_time(session, caller, target, board.rows, metric)
     )
@@ -140,7 +137,7 @@ def _over_time(
     """The ranks of the first few models from ranking to ranking."""
     places = []
     for row in rows[:LINES]:
-        history = leaderboard_routes.get_history(target, row.model_id, session, caller, metric=metric)
+        history = leaderboards.history(session, caller, target, row.model_id, metric=metric)
         places += [
             {"model": history.model, "at": point.finished_at.isoformat(), "rank": point.rank}
             for point in history.points

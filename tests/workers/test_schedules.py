@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
+from app.contracts.listing import Listing
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.keys import Keys
 from app.db.repositories.models import Models, Zoos
@@ -108,7 +109,7 @@ def fire(row: Schedule, due: datetime) -> str | None:
 
 def runs(parts: Runtime, row: Schedule) -> list[tuple[RunState, str]]:
     with parts.database.reading() as session:
-        found = ScheduleRuns(session).page(row.id, limit=10, before=None)
+        found = ScheduleRuns(session).page(row.id, Listing(limit=10))
     return [(run.state, run.problem.detail if run.problem else "") for run in found]
 
 
@@ -287,5 +288,5 @@ def test_finished_run_is_told_to_its_webhook_once(parts: Runtime) -> None:
         assert Rankings(session).move(target.ranking_id or "", RankingState.SUCCEEDED)
     assert [steps.finish(run) for _ in range(2)] == ["succeeded", "succeeded"]
     with parts.database.reading() as session:
-        (delivery,) = Deliveries(session).page(hook.id, limit=10, before=None)
+        (delivery,) = Deliveries(session).page(hook.id, Listing(limit=10))
     assert f'"run_id":"{run}"' in delivery.body

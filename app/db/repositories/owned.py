@@ -1,13 +1,13 @@
 """What data sets, models, zoos and rankings have in common: owners, names, pages."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.listing import Listing
 from app.db.schedule_tables import Schedule
 from app.db.tables import Dataset, Model, Ranking, Zoo
 from app.db.webhook_tables import Webhook
@@ -48,26 +48,22 @@ class OwnedRepository(Generic[Row]):
     def page(
         self,
         caller: Caller,
+        listing: Listing,
         *,
-        limit: int,
-        before: str | None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        owner: str | None = None,
         conditions: Sequence[ColumnElement[bool]] = (),
     ) -> list[Row]:
-        """Up to ``limit + 1`` rows, newest first, older than the id ``before``."""
+        """Up to ``limit + 1`` rows, newest first, older than the id ``after``."""
         table = self.table
         query = self.visible(caller).where(*conditions)
-        if owner is not None:
-            query = query.where(table.owner == owner)
-        if created_after is not None:
-            query = query.where(table.created_at >= created_after)
-        if created_before is not None:
-            query = query.where(table.created_at < created_before)
-        if before is not None:
-            query = query.where(table.id < before)
-        return list(self.session.scalars(query.order_by(table.id.desc()).limit(limit + 1)))
+        if listing.owner is not None:
+            query = query.where(table.owner == listing.owner)
+        if listing.created_after is not None:
+            query = query.where(table.created_at >= listing.created_after)
+        if listing.created_before is not None:
+            query = query.where(table.created_at < listing.created_before)
+        if listing.after is not None:
+            query = query.where(table.id < listing.after)
+        return list(self.session.scalars(query.order_by(table.id.desc()).limit(listing.limit + 1)))
 
     def name_is_taken(self, owner: str, name: str) -> bool:
         """Whether this owner has something of that name already."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from app.contracts.listing import Listing
 from app.db.repositories.owned import OwnedRepository
 from app.db.schedule_tables import RunState, RunTarget, Schedule, ScheduleRun, ScheduleState
 from app.db.tables import ApiKey, Ranking, RankingState
@@ -83,16 +84,14 @@ class ScheduleRuns:
         )
         return [(identifier, job) for identifier, job in rows if job is not None]
 
-    def page(
-        self, schedule_id: str, *, limit: int, before: str | None, state: RunState | None = None
-    ) -> list[ScheduleRun]:
-        """Up to ``limit + 1`` runs of a schedule, newest first, older than the id ``before``."""
+    def page(self, schedule_id: str, listing: Listing, *, state: RunState | None = None) -> list[ScheduleRun]:
+        """Up to ``limit + 1`` runs of a schedule, newest first, older than the id ``after``."""
         query = select(ScheduleRun).where(ScheduleRun.schedule_id == schedule_id)
-        if before is not None:
-            query = query.where(ScheduleRun.id < before)
+        if listing.after is not None:
+            query = query.where(ScheduleRun.id < listing.after)
         if state is not None:
             query = query.where(ScheduleRun.state == state)
-        return list(self.session.scalars(query.order_by(ScheduleRun.id.desc()).limit(limit + 1)))
+        return list(self.session.scalars(query.order_by(ScheduleRun.id.desc()).limit(listing.limit + 1)))
 
     def move(self, run_id: str, state: RunState, **values: object) -> bool:
         """Set a new state unless the run has ended; whether it was set."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.contracts.listing import Listing
 from app.db.repositories.owned import OwnedRepository
 from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState, Webhook
 
@@ -36,16 +37,14 @@ class Deliveries:
         """As `get`, and nobody else changes it until this transaction ends."""
         return self.session.get(Delivery, delivery_id, with_for_update=True, populate_existing=True)
 
-    def page(
-        self, webhook_id: str, *, limit: int, before: str | None, state: DeliveryState | None = None
-    ) -> list[Delivery]:
-        """Up to ``limit + 1`` messages of a receiver, newest first, older than the id ``before``."""
+    def page(self, webhook_id: str, listing: Listing, *, state: DeliveryState | None = None) -> list[Delivery]:
+        """Up to ``limit + 1`` messages of a receiver, newest first, older than the id ``after``."""
         query = select(Delivery).where(Delivery.webhook_id == webhook_id)
-        if before is not None:
-            query = query.where(Delivery.id < before)
+        if listing.after is not None:
+            query = query.where(Delivery.id < listing.after)
         if state is not None:
             query = query.where(Delivery.state == state)
-        return list(self.session.scalars(query.order_by(Delivery.id.desc()).limit(limit + 1)))
+        return list(self.session.scalars(query.order_by(Delivery.id.desc()).limit(listing.limit + 1)))
 
     def attempts(self, delivery_ids: Sequence[str]) -> dict[str, list[DeliveryAttempt]]:
         """Message -> its attempts, oldest first."""
