@@ -120,7 +120,11 @@ class RankingCreate(Body):
     reference: Reference | None = Field(
         None, description="Data set for PED's reference features; default: the model's own source sample."
     )
-    intervals: IntervalChoice | None = Field(IntervalChoice(), description="How sure; null: no resampling.")
+    intervals: IntervalChoice | None = Field(
+        # A factory, for generators of clients know no default of a union that is an object.
+        default_factory=IntervalChoice,
+        description="How sure each score is; default: by intervals of the level 0.9; null: no resampling.",
+    )
     trial: TrialChoice | None = Field(
         None, description="Fine-tune each model briefly too, and advise by what it learns; null: no trial."
     )

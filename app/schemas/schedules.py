@@ -56,7 +56,9 @@ class ScheduleCreate(Body):
     priority: Literal["high", "normal", "low"] = "normal"
     layers: Annotated[list[Layer], Field(max_length=50)] | Literal["stages"] = Field(default_factory=list)
     reference: Reference | None = None
-    intervals: IntervalChoice | None = IntervalChoice()
+    intervals: IntervalChoice | None = Field(
+        default_factory=IntervalChoice, description="As for `POST /v1/rankings`; null: no resampling."
+    )
     trial: TrialChoice | None = Field(None, description="Fine-tune each model briefly too; null: no trial.")
     history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
