@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from estimators.arrays.sampling import stratified_folds
 from estimators.arrays.validation import (
     Array,
     check_choice,
@@ -65,18 +66,6 @@ class HeldOutSelection:
     resamples: int
 
 
-def stratified_folds(codes: Numbers, folds: int, *, seed: int) -> Numbers:
-    """(N,) the fold of each sample: every class, and the samples as a whole, are spread as evenly as they can be.
-
-    The same codes, folds and seed give the same folds, so that models are compared on the same splits.
-    """
-    rng = np.random.default_rng(seed)
-    dealt = np.concatenate([rng.permutation(np.flatnonzero(codes == c)) for c in range(int(codes.max()) + 1)])
-    found = np.empty(len(codes), dtype=np.int64)
-    found[dealt] = np.arange(len(codes)) % folds
-    return found
-
-
 def probe_predictions(
     *, features: Array, labels: Array, folds: int = 5, penalty: float = 0.01, seed: int = 0
 ) -> Numbers:
@@ -89,7 +78,7 @@ def probe_predictions(
     Args:
         features: (N, D).
         labels: (N,) integers or strings.
-        folds: number of folds, see `stratified_folds`.
+        folds: number of folds, see `estimators.arrays.sampling.stratified_folds`.
         penalty: strength of the penalty: before any sample is seen, a logit has variance 1 / penalty.
         seed: of the folds.
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import CannotBeComputed, InvalidEvidence
-from estimators.ensembles.held_out import probe_predictions, select_held_out, stratified_folds
+from estimators.arrays.sampling import stratified_folds
+from estimators.ensembles.held_out import probe_predictions, select_held_out
 from tests.estimators.examples import classes_in_space
 
 
