@@ -15,18 +15,7 @@ class ModelCreate(Body):
     """A model by its timm name, or a weights file with the architecture that it fits."""
 
     model_config = Body.model_config | {
-        "json_schema_extra": {
-            "examples": [
-                {"model": "resnet18.a1_in1k", "source_dataset": "imagenet-1k"},
-                {
-                    "name": "my-mobilenet",
-                    "weights": "/models/my-mobilenet.safetensors",
-                    "architecture": "mobilenetv2_100",
-                    "arguments": {},
-                    "input": {"input_size": [3, 224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-                },
-            ]
-        }
+        "json_schema_extra": {"examples": [{"model": "resnet18.a1_in1k", "source_dataset": "imagenet-1k"}]}
     }
 
     model: Reference | None = Field(

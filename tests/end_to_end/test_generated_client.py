@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
-from tests.conftest import NewDatabase
-from tests.service import FAST, Service, running, save_model
+from tests.end_to_end.conftest import OFFLINE
+from tests.service import Service
 
 DOCS = Path(__file__).parents[2] / "docs"
 RANK, FOLLOW = re.findall(r"```python\n(.*?)```", (DOCS / "clients.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -37,28 +36,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@pytest.fixture(scope="module")
-def service(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A server with a worker, whose zoo `offline` holds two small networks."""
-    folder = tmp_path_factory.mktemp("clients")
-    (folder / "weights").mkdir()
-    settings = Settings(home=folder / "home", database_url=new_sqlite(), model_roots=(folder / "weights",), **FAST)
-    names = ["first", "second"]
-    with running(settings) as service:
-        for seed, name in enumerate(names):
-            service.call("POST", "/v1/models", save_model(folder / "weights", name, "test_resnet", seed=seed))
-        service.call("POST", "/v1/zoos", {"name": "offline", "models": names}, status=201)
-        yield service
-
-
 def test_generated_client_ranks_and_follows(
-    service: Service, package: Path, capsys: pytest.CaptureFixture[str]
+    offline: Service, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names: dict[str, Any] = {"__name__": "clients"}
-    exec(RANK.replace("http://127.0.0.1:8000", str(service.http.base_url)), names)  # noqa: S102 - of our own page
+    exec(RANK.replace("http://127.0.0.1:8000", str(offline.http.base_url)), names)  # noqa: S102 - of our own page
     table = capsys.readouterr().out.splitlines()
     assert names["ranking"].state.value == "succeeded"
-    assert sorted(line.split()[0] for line in table) == ["first", "second"]
+    assert sorted(line.split()[0] for line in table) == sorted(OFFLINE)
     assert all(re.search(r"'leep': -\d.*'tmi': \d", line) for line in table)
     exec(FOLLOW, names)  # noqa: S102
     told = capsys.readouterr().out.splitlines()
@@ -66,11 +51,11 @@ def test_generated_client_ranks_and_follows(
     assert any(re.search(r"ModelEvent succeeded$", line) for line in told)
 
 
-def test_generated_client_tells_problems_by_type(service: Service, package: Path) -> None:
+def test_generated_client_tells_problems_by_type(offline: Service, package: Path) -> None:
     from forerank_client import Client  # type: ignore[import-not-found]
     from forerank_client.api.rankings import get_ranking  # type: ignore[import-not-found]
     from forerank_client.models import ProblemDocument  # type: ignore[import-not-found]
 
-    answer = get_ranking.sync("none", client=Client(str(service.http.base_url)))
+    answer = get_ranking.sync("none", client=Client(str(offline.http.base_url)))
     assert isinstance(answer, ProblemDocument)
     assert (answer.status, answer.type_) == (404, "urn:forerank:problem:not-found")
