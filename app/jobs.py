@@ -48,6 +48,7 @@ class Queue(StrEnum):
     TRIALS = "trials"
     DELIVERIES = "deliveries"
     SCHEDULES = "schedules"
+    RETENTION = "retention"
 
 
 class Workflow(StrEnum):
@@ -62,6 +63,7 @@ class Workflow(StrEnum):
     DELIVER = "deliver"
     FIRE_SCHEDULE = "fire_schedule"
     RUN_SCHEDULE = "run_schedule"
+    RETAIN = "retain"
 
 
 # The engine's priorities are integers of 32 bits; lower is sooner, and work without one would run before all other.
@@ -164,6 +166,10 @@ class Jobs:
     def run_schedule(self, session: Session, run_id: str) -> None:
         """Have a worker carry out a run that was asked for by hand, once this transaction commits."""
         self._enqueue(session, Workflow.RUN_SCHEDULE, Queue.SCHEDULES, run_id, run_id)
+
+    def retain(self, session: Session, run_id: str) -> None:
+        """Have a worker look for what is past its time, once this transaction commits; one at a time does."""
+        self._enqueue(session, Workflow.RETAIN, Queue.RETENTION, run_id, run_id)
 
     def hold_schedule(self, session: Session, schedule: Schedule) -> None:
         """Once this transaction commits, have the engine's scheduler hold a schedule as it is defined now."""

@@ -91,7 +91,6 @@ class Settings(BaseSettings):
 
     heartbeat_seconds: float = Field(5, gt=0, description="How often a worker says that it lives.")
     heartbeat_limit_seconds: float = Field(30, gt=0, description="A worker silent for longer is taken over.")
-    job_history_days: float = Field(30, gt=0, description="How long the engine keeps ended jobs; results stay.")
     polling_seconds: float = Field(0.2, gt=0, description="How often queues are looked at.")
 
     schedule_shortest_seconds: float = Field(60, ge=1, description="No schedule may be due more often.")
@@ -107,6 +106,20 @@ class Settings(BaseSettings):
     webhook_first_pause_seconds: float = Field(
         5, gt=0, description="Before the second attempt; each pause is five times the one before, to 12 hours."
     )
+
+    retention_hours: float = Field(
+        1, gt=0, description="How often a worker removes what is past the limits below; 0 there: none."
+    )
+    ranking_history_days: float = Field(0, ge=0, description="Rankings that ended longer ago go.")
+    ranking_history_count: int = Field(0, ge=0, description="Ended rankings kept of each owner and target.")
+    run_history_days: float = Field(0, ge=0, description="Runs of schedules that ended longer ago go.")
+    run_history_count: int = Field(0, ge=0, description="Ended runs kept of each schedule.")
+    delivery_history_days: float = Field(30, ge=0, description="Messages to webhooks that ended longer ago go.")
+    delivery_history_count: int = Field(0, ge=0, description="Ended messages kept of each webhook.")
+    job_history_days: float = Field(30, ge=0, description="Jobs of the engine that ended longer ago go; results stay.")
+    job_history_count: int = Field(0, ge=0, description="Ended jobs that the engine keeps; results stay.")
+    evidence_history_days: float = Field(0, ge=0, description="Evidence that was not used for so long goes.")
+    evidence_history_count: int = Field(0, ge=0, description="Pieces of evidence kept, those used last.")
 
     @field_validator("data_roots", "model_roots", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ predicate are used; the version is pinned, and tests kill real workers and datab
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +23,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     literal_column,
     null,
     select,
@@ -38,6 +39,13 @@ from app.jobs import Queue
 PENDING = "PENDING"
 ENQUEUED = "ENQUEUED"
 QUEUE_SECONDS = 30.0
+# Where the engine keeps what jobs were given and what they answered.
+HISTORY = {
+    "workflow_status": ("inputs", "output", "error"),
+    "workflow_input": ("inputs",),
+    "workflow_output": ("output", "error"),
+    "operation_outputs": ("output", "error"),
+}
 
 
 class Abandoned(BaseException):
@@ -144,6 +152,23 @@ def requeue(session: Session, executors: Collection[str], *, count_deaths: bool)
     return [job for job, _, _ in held]
 
 
+def size_of_jobs(session: Session, roots: Sequence[str]) -> tuple[int, int]:
+    """How many jobs these are with all that they started, and the characters of their arguments and answers."""
+    jobs = _jobs(session)
+    family = select(jobs.c.workflow_uuid).where(jobs.c.workflow_uuid.in_(roots)).cte("family", recursive=True)
+    family = family.union(
+        select(jobs.c.workflow_uuid).join(family, jobs.c.parent_workflow_id == family.c.workflow_uuid)
+    )
+    number = session.scalar(select(func.count()).select_from(family)) or 0
+    size = 0
+    for name, columns in HISTORY.items():
+        part = table(name, column("workflow_uuid"), *(column(each) for each in columns), schema=jobs.schema)
+        length = sum((func.coalesce(func.length(part.c[each]), 0) for each in columns), start=literal(0))
+        members = part.c.workflow_uuid.in_(select(family.c.workflow_uuid))
+        size += int(session.scalar(select(func.coalesce(func.sum(length), 0)).where(members)) or 0)
+    return number, size
+
+
 def stray_jobs(session: Session, executor: str, living: Iterable[str]) -> set[Lease]:
     """Jobs that count as running but run nowhere: on this worker though not in this process, or on an unknown one."""
     jobs = _jobs(session)
@@ -197,5 +222,6 @@ def _table(schema: str | None) -> TableClause:
         "recovery_attempts",
         "started_at_epoch_ms",
         "updated_at",
+        "parent_workflow_id",
     )
     return table("workflow_status", *(column(name) for name in names), schema=schema)

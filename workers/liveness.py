@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -29,8 +28,6 @@ from workers import engine
 
 GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
 ENDED = ("SUCCESS", *GIVEN_UP)
-FORGETTING_SECONDS = 3600
-FORGOTTEN_AT_ONCE = 500
 JOIN_SECONDS = 5.0
 
 log = structlog.stdlib.get_logger(__name__)
@@ -87,26 +84,6 @@ def close_abandoned(database: Database) -> list[str]:
     return [workflow.workflow_id for workflow in ended]
 
 
-def forget_ended(history: timedelta) -> int:
-    """Remove jobs that ended longer ago from the engine's tables, which would otherwise grow forever; how many."""
-    before = (datetime.now(UTC) - history).isoformat()
-    forgotten = 0
-    while True:
-        # A child goes with its parent, which may still ask for the child's answer.
-        ended = DBOS.list_workflows(
-            status=list(ENDED),
-            completed_before=before,
-            has_parent=False,
-            limit=FORGOTTEN_AT_ONCE,
-            load_input=False,
-            load_output=False,
-        )
-        if not ended:
-            return forgotten
-        DBOS.delete_workflows([workflow.workflow_id for workflow in ended], delete_children=True)
-        forgotten += len(ended)
-
-
 class Liveness:
     """A thread that beats for this worker and looks after its peers."""
 
@@ -155,15 +132,11 @@ class Liveness:
             )
 
     def _run(self) -> None:
-        next_forgetting = time.monotonic()
         while not self._stop.wait(self._settings.heartbeat_seconds):
             try:
                 self.beat()
                 self.take_over()
                 close_abandoned(self._database)
-                if time.monotonic() >= next_forgetting:
-                    forget_ended(timedelta(days=self._settings.job_history_days))
-                    next_forgetting = time.monotonic() + FORGETTING_SECONDS
                 self.requeue_strays()
             except Exception as error:
                 # The worker goes on, and beats again when the database is back.

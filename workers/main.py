@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,7 +25,9 @@ from workers.images.reading import ImageReaders
 from workers.inspection import workflow as inspections
 from workers.inspection.description import describe_old_models
 from workers.liveness import Liveness, executor_name
+from workers.periodic import Periodic
 from workers.ranking import workflow as rankings
+from workers.retention import workflow as retention
 from workers.schedules import workflow as schedules
 from workers.schedules.keeper import ScheduleKeeper
 from workers.scoring.pool import scorer_count, scorer_pool
@@ -32,7 +36,7 @@ from workers.waiting import WaitingWork
 from workers.webhooks import workflow as deliveries
 
 log = structlog.stdlib.get_logger(__name__)
-WORKFLOWS = (inspections, rankings, schedules, deliveries)
+WORKFLOWS = (inspections, rankings, schedules, deliveries, retention)
 # A parent only waits, so many may; what computes is bounded by the device and the cores.
 RANKINGS_AT_ONCE = 32
 # All of them share the readers of images.
@@ -74,12 +78,15 @@ def register_queues(settings: Settings) -> None:
         jobs.Queue.TRIALS: 1,
         jobs.Queue.DELIVERIES: DELIVERIES_AT_ONCE,
         jobs.Queue.SCHEDULES: RUNS_AT_ONCE,
+        jobs.Queue.RETENTION: 1,
     }
     of_one_owner = {jobs.Queue.INSPECTIONS: settings.inspections_per_owner}
     for queue, number in at_once.items():
         DBOS.register_queue(
             queue.value,
             worker_concurrency=number,
+            # Two that remove the same would count it twice.
+            global_concurrency=1 if queue is jobs.Queue.RETENTION else None,
             partition_worker_concurrency=of_one_owner.get(queue),
             polling_interval_sec=settings.polling_seconds,
             on_conflict="always_update",
@@ -137,7 +144,13 @@ def run(settings: Settings) -> None:
     engine.poll_cheaply(waiting.on, waiting.interval)
     liveness.start()
     keeper = ScheduleKeeper(settings, database, parts.jobs)
-    keeper.start()
+    ask_for_retention = partial(retention.ask_when_due, settings, database, parts.jobs)
+    repeated = [
+        Periodic("schedules", settings.schedule_polling_seconds, keeper.look),
+        Periodic("retention", retention.looking_seconds(settings), ask_for_retention),
+    ]
+    for thread in repeated:
+        thread.start()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -146,13 +159,14 @@ def run(settings: Settings) -> None:
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
     stop.wait()
     log.info("worker stops", executor=executor)
-    _close(parts, liveness, keeper)
+    _close(parts, liveness, repeated)
 
 
-def _close(parts: runtime.Runtime, liveness: Liveness, keeper: ScheduleKeeper) -> None:
+def _close(parts: runtime.Runtime, liveness: Liveness, repeated: Sequence[Periodic]) -> None:
     # What runs goes back to its queues before anything is killed, so that no end of a process is taken for a failure.
     parts.stopping.set()
-    keeper.stop()
+    for thread in repeated:
+        thread.stop()
     DBOS.destroy(workflow_completion_timeout_sec=0)
     liveness.stop()
     parts.extractor.close()

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from workers.errors import Stopped, StorageFull
+from workers.store.entries import StoredEntry
 from workers.store.folder import QUARANTINED_ENTRIES, FolderStore
+from workers.store.total import RunningTotal
 
 FIRST, SECOND, THIRD = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -230,6 +232,84 @@ def test_the_checksums_are_those_of_the_tool_sha256sum(store: FolderStore) -> No
     put(store, FIRST)
     check = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=store.folder(FIRST), capture_output=True)
     assert check.stdout.split() == [b"data:", b"OK", b"manifest.json:", b"OK"]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many entries each look at all of them found."""
+    found: list[int] = []
+    look = FolderStore.entries
+
+    def entries(self: FolderStore) -> list[StoredEntry]:
+        listed = list(look(self))
+        found.append(len(listed))
+        return listed
+
+    monkeypatch.setattr(FolderStore, "entries", entries)
+    return found
+
+
+def keys(number: int) -> list[str]:
+    return [f"{position:064x}" for position in range(number)]
+
+
+def test_a_write_looks_at_no_other_entry(store: FolderStore, looks: list[int]) -> None:
+    for key in keys(20):
+        put(FolderStore(store.root, store.quota_bytes), key)
+    assert looks == [0]
+
+
+def test_a_full_store_is_looked_at_once_in_as_many_writes_as_it_holds_entries(
+    store: FolderStore, looks: list[int]
+) -> None:
+    put(store, FIRST)
+    store.quota_bytes = 20 * store.used_bytes()
+    looks.clear()
+    for key in keys(100):
+        put(store, key)
+    assert len(looks) <= 100 / 20
+    # The newest twenty are there, and nothing else.
+    assert {entry.key for entry in store.entries()} == set(keys(100)[-20:])
+
+
+def test_what_was_used_since_the_last_look_is_not_the_oldest(store: FolderStore) -> None:
+    for age, key in ((30, FIRST), (20, SECOND), (10, THIRD)):
+        put(store, key)
+        make_older(store, key, age)
+    size = store.used_bytes() // 3
+    store.quota_bytes = 3 * size
+    store.make_room(size)
+    store.open(SECOND).close()
+    store.make_room(2 * size)
+    assert store.has_many([FIRST, SECOND, THIRD]) == {SECOND}
+
+
+def test_stores_of_several_processes_count_together(store: FolderStore) -> None:
+    other = FolderStore(store.root, store.quota_bytes)
+    for store_of_one, key in ((store, FIRST), (other, SECOND), (store, THIRD)):
+        put(store_of_one, key)
+    other.delete(FIRST)
+    with RunningTotal(store.root / ".total", lambda: pytest.fail("it was counted again")).hold() as total:
+        assert total.bytes == store.used_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "1 5", f"{int(time.time()) + 10**6} 5", f"{int(time.time())} -1"])
+def test_total_that_cannot_be_right_is_counted_anew(store: FolderStore, content: str) -> None:
+    put(store, FIRST)
+    (store.root / ".total").write_text(content)
+    put(store, SECOND)
+    with RunningTotal(store.root / ".total", lambda: pytest.fail("it was counted again")).hold() as total:
+        assert total.bytes == store.used_bytes()
+
+
+def test_total_that_another_holds_for_long_is_not_waited_for(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.store.total.PATIENCE_SECONDS", 0.05)
+    put(store, FIRST)
+    with RunningTotal(store.root / ".total", store.used_bytes).hold():
+        put(store, SECOND)
+    assert store.has(SECOND)
 
 
 def test_few_damaged_entries_are_kept(store: FolderStore) -> None:

@@ -1,11 +1,10 @@
 """Keeps the engine's scheduler true to the schedules' rows, and catches up with what nobody fired.
 
 The engine says when a schedule fires; the row says what that means. A crash between the two leaves them apart, and the
-engine fires nothing for a moment at which no worker lived: a thread of every worker compares and repairs. Doing it
+engine fires nothing for a moment at which no worker lived: every worker compares and repairs now and then. Doing it
 twice, or in two workers at once, changes nothing: the engine fires each moment once.
 """
 
-import threading
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,34 +26,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class ScheduleKeeper:
-    """A thread that looks after the schedules."""
+    """Looks after the schedules, again and again."""
 
     def __init__(self, settings: Settings, database: Database, jobs: Jobs) -> None:
         self._settings = settings
         self._database = database
         self._jobs = jobs
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="schedules", daemon=True)
-
-    def start(self) -> None:
-        """Repair once, then keep doing so."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.look()
-            except Exception:
-                # The database may be away for a while.
-                log.exception("schedules were not looked after")
-            if self._stop.wait(self._settings.schedule_polling_seconds):
-                return
 
     def look(self) -> None:
         """Stop what lost its key, repair what the engine holds, fire what is overdue."""

@@ -5,6 +5,7 @@ An implementation may keep the files elsewhere; what is held or written is a loc
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,15 @@ class Entry(AbstractContextManager["Entry"], Protocol):
 
     def close(self) -> None:
         """Let the entry be evicted again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """What lies in a store; ``used_at`` is seconds since 1970, when the entry was last opened or written."""
+
+    key: str
+    used_at: float
+    bytes: int
 
 
 class EntryStore(Protocol):
@@ -49,6 +59,9 @@ class EntryStore(Protocol):
 
     def make_room(self, needed_bytes: int) -> bool:
         """Evict the least recently used entries for ``needed_bytes`` more; whether the disk has that room."""
+
+    def entries(self) -> Iterable[StoredEntry]:
+        """All that is there. It takes a look at each."""
 
     def delete(self, key: str) -> bool:
         """Remove the entry. False if it is missing or in use."""

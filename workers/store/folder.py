@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +22,10 @@ from typing import Any
 import structlog
 
 from workers.errors import Stopped, StorageFull
+from workers.store.entries import StoredEntry
+from workers.store.total import RunningTotal, Total
 
+TOTAL = ".total"
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
 IN_USE = "in_use.lock"
@@ -75,6 +79,9 @@ class FolderStore:
         self.root = root
         self.quota_bytes = quota_bytes
         self.reserve_bytes = reserve_bytes
+        self._total = RunningTotal(root / TOTAL, self.used_bytes)
+        # Found by the last look at all entries: those that were not used since are still the oldest there are.
+        self._oldest: deque[StoredEntry] = deque()
 
     def folder(self, key: str) -> Path:
         """Where the entry is, or would be."""
@@ -139,14 +146,18 @@ class FolderStore:
             for path in temporary.iterdir():
                 _synchronize(path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.rename(target)
-            except OSError:
-                if not self.has(key):
-                    self._remove(target)
+            size = _size(temporary)
+            with self._total.hold() as total:
+                try:
                     temporary.rename(target)
+                    total.bytes += size
+                except OSError:
+                    if not self.has(key):
+                        self._remove(target, total)
+                        temporary.rename(target)
+                        total.bytes += size
+                self._evict(total, 0, 0)
             _synchronize(target.parent)
-            self._evict(0, 0)
         except OSError as error:
             if error.errno in DISK_IS_FULL:
                 raise StorageFull(f"the disk of {self.root} is full: free some of it") from error
@@ -169,7 +180,8 @@ class FolderStore:
 
     def delete(self, key: str) -> bool:
         """Remove the entry. False if it is missing or in use."""
-        return self._remove(self.folder(key))
+        with self._total.hold() as total:
+            return self._remove(self.folder(key), total)
 
     def make_room(self, needed_bytes: int) -> bool:
         """Evict the least recently used entries, sparing those in use, for ``needed_bytes`` more.
@@ -179,35 +191,43 @@ class FolderStore:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
-        self._evict(needed_bytes, needed_bytes + self.reserve_bytes)
+        with self._total.hold() as total:
+            self._evict(total, needed_bytes, needed_bytes + self.reserve_bytes)
         return self._free_bytes() >= needed_bytes
 
     def used_bytes(self) -> int:
-        """Bytes of all entries."""
-        return sum(size for _, size, _ in self._entries())
+        """Bytes of all entries, each looked at."""
+        return sum(entry.bytes for entry in self.entries())
 
-    def _evict(self, needed_bytes: int, free_bytes: int) -> None:
+    def entries(self) -> Iterator[StoredEntry]:
+        """All entries; those that go meanwhile may be missing."""
+        for manifest in self.root.glob(f"[0-9a-f][0-9a-f]/*/*/{MANIFEST}"):
+            folder = manifest.parent
+            try:
+                yield StoredEntry(folder.name, (folder / IN_USE).stat().st_mtime, _size(folder))
+            except FileNotFoundError:
+                continue
+
+    def _evict(self, total: Total, needed_bytes: int, free_bytes: int) -> None:
         """Remove entries until ``needed_bytes`` more fit the quota and ``free_bytes`` of the disk are free."""
-        entries = sorted(self._entries())
-        total = sum(size for _, size, _ in entries)
-        for _, size, folder in entries:
-            if total + needed_bytes <= self.quota_bytes and (not free_bytes or self._free_bytes() >= free_bytes):
-                return
-            if self._remove(folder):
-                total -= size
+        has_looked = False
+        while total.bytes + needed_bytes > self.quota_bytes or (free_bytes and self._free_bytes() < free_bytes):
+            if not self._oldest:
+                if has_looked:
+                    return
+                self._oldest.extend(sorted(self.entries(), key=lambda entry: entry.used_at))
+                total.bytes = sum(entry.bytes for entry in self._oldest)
+                has_looked = True
+                continue
+            entry = self._oldest.popleft()
+            folder = self.folder(entry.key)
+            if _modified(folder / IN_USE) == entry.used_at:
+                self._remove(folder, total)
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self.root).free
 
-    def _entries(self) -> Iterable[tuple[float, int, Path]]:
-        for manifest in self.root.glob(f"[0-9a-f][0-9a-f]/*/*/{MANIFEST}"):
-            try:
-                size = sum(path.stat().st_size for path in manifest.parent.iterdir())
-                yield (manifest.parent / IN_USE).stat().st_mtime, size, manifest.parent
-            except FileNotFoundError:
-                continue
-
-    def _remove(self, folder: Path) -> bool:
+    def _remove(self, folder: Path, total: Total) -> bool:
         try:
             descriptor = os.open(folder / IN_USE, os.O_RDWR)
         except FileNotFoundError:
@@ -216,7 +236,9 @@ class FolderStore:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             trash = self.root / ".temporary" / f"removed-{uuid.uuid4().hex}"
             trash.parent.mkdir(parents=True, exist_ok=True)
+            size = _size(folder)
             folder.rename(trash)
+            total.bytes -= size
             shutil.rmtree(trash, ignore_errors=True)
         except (BlockingIOError, FileNotFoundError):
             return False
@@ -232,7 +254,10 @@ class FolderStore:
         if not _is_same_file(descriptor, folder / IN_USE):
             return
         aside = quarantine / f"{folder.name}-{uuid.uuid4().hex}"
-        folder.rename(aside)
+        with self._total.hold() as total:
+            size = _size(folder)
+            folder.rename(aside)
+            total.bytes -= size
         log.error("a stored entry is damaged and will be computed again", problem=problem, entry=str(aside))
         oldest_first = sorted(quarantine.iterdir(), key=_modified)
         for old in oldest_first[:-QUARANTINED_ENTRIES]:
@@ -274,6 +299,10 @@ def _problem(folder: Path) -> str:
         return f"its files cannot be read: {error}"
     _sound[folder] = signature
     return ""
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:

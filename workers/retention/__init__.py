@@ -1,0 +1,1 @@
+"""Removes what is past its time, and says what it removed."""
