@@ -33,6 +33,7 @@ app.add_typer(cli_keys.commands, name="key")
 app.add_typer(cli_client.schedule_commands, name="schedule")
 for command in (cli_client.rank, cli_client.results, cli_client.leaderboard):
     app.command()(command)
+app.command("retention")(cli_client.retain)
 zoo_commands.command("create")(cli_client.create_zoo)
 zoo_commands.command("list")(cli_client.list_zoos)
 

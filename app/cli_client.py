@@ -1,4 +1,4 @@
-"""`forerank rank`, `results`, `leaderboard`, `schedule` and `zoo`: a client of the API, for terminals and cron jobs.
+"""A client of the API for terminals and cron jobs: `forerank rank`, `results`, `leaderboard`, `schedule`, `retention`.
 
 Exit codes: 0 done; 1 the ranking or the run did not succeed; 2 wrong usage; 3 the API refused; 4 no server answered.
 """
@@ -188,6 +188,23 @@ def list_zoos(output: OutputOption = Output.TABLE, url: UrlOption = "http://127.
         zoos = client.call("GET", "/v1/zoos?limit=200")["items"]
     rows = [{**zoo, "models": len(zoo["models"])} for zoo in zoos]
     _print_rows(rows, ("name", "models", "missing", "id"), output, zoos)
+
+
+def retain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing, say what would go.")] = False,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = "http://127.0.0.1:8000",
+) -> None:
+    """Have a worker remove what is past its time by its settings, and print what went."""
+    with connected(url) as client:
+        run = client.call("POST", "/v1/retention/runs", {"dry_run": dry_run})
+        while run["state"] not in RUN_ENDED:
+            time.sleep(POLLING_SECONDS)
+            run = client.call("GET", f"/v1/retention/runs/{run['id']}")
+    rows = [{**removal, **removal["rule"]} for removal in run["removals"]]
+    _print_rows(rows, ("kind", "days", "newest", "removed", "bytes", "kept"), output, run)
+    if run["state"] != "succeeded":
+        raise typer.Exit(1)
 
 
 @schedule_commands.command("create")

@@ -1,8 +1,8 @@
 """The only door to the job engine: enqueue in the caller's transaction, cancel, look after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn
 
@@ -23,6 +23,9 @@ APPLICATION = "forerank"
 APPLICATION_VERSION = "1"
 CONNECTIONS = 5
 JSON = DBOSPortableJSON
+# The engine's states of a job that has ended.
+GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
+ENDED = ("SUCCESS", *GIVEN_UP)
 
 
 # A cron expression is due at whole seconds.
@@ -220,6 +223,24 @@ class Jobs:
     def fire(self, schedule_id: str, due: datetime) -> None:
         """Fire a held schedule for a moment that nobody fired; the engine fires each moment once, whoever asks."""
         self._client.backfill_schedule(schedule_id, due - FIRING_WINDOW, due + FIRING_WINDOW)
+
+    def ended(self, *, before: datetime | None, newest: int | None) -> list[str]:
+        """Jobs that nobody started for another and that ended before a moment, or are not among the newest."""
+
+        def find(**which: Any) -> list[str]:
+            rows = self._client.list_workflows(
+                status=list(ENDED), has_parent=False, load_input=False, load_output=False, **which
+            )
+            return [row.workflow_id for row in rows]
+
+        old = [] if before is None else find(completed_before=before.astimezone(UTC).isoformat())
+        # From the newest that is one too many to the oldest.
+        surplus = [] if newest is None else find(sort_desc=True, offset=newest)
+        return list(dict.fromkeys([*old, *reversed(surplus)]))
+
+    def forget(self, jobs: Sequence[str]) -> None:
+        """Have the engine forget jobs that ended, and all that they started. Not inside a transaction."""
+        self._client.delete_workflows(list(jobs), delete_children=True)
 
     def _enqueue(
         self,

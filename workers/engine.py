@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session
 
 from app.db.outages import is_outage
 from app.db.session import database_seconds
-from app.jobs import Queue
+from app.jobs import ENDED, Queue
 
 PENDING = "PENDING"
 ENQUEUED = "ENQUEUED"
@@ -167,6 +167,16 @@ def size_of_jobs(session: Session, roots: Sequence[str]) -> tuple[int, int]:
         members = part.c.workflow_uuid.in_(select(family.c.workflow_uuid))
         size += int(session.scalar(select(func.coalesce(func.sum(length), 0)).where(members)) or 0)
     return number, size
+
+
+def waited_for(session: Session) -> set[str]:
+    """Jobs that started one which has not ended, however many steps down."""
+    jobs = _jobs(session)
+    unfinished = jobs.c.status.not_in(ENDED) & jobs.c.parent_workflow_id.is_not(None)
+    above = select(jobs.c.parent_workflow_id.label("job")).where(unfinished).cte("above", recursive=True)
+    parents = select(jobs.c.parent_workflow_id).join(above, jobs.c.workflow_uuid == above.c.job)
+    above = above.union(parents.where(jobs.c.parent_workflow_id.is_not(None)))
+    return set(session.scalars(select(above.c.job)))
 
 
 def stray_jobs(session: Session, executor: str, living: Iterable[str]) -> set[Lease]:

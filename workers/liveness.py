@@ -23,11 +23,10 @@ from app.db.outages import is_outage
 from app.db.repositories.unfinished import Unfinished
 from app.db.repositories.workers import Workers
 from app.db.session import Database
+from app.jobs import GIVEN_UP
 from app.settings import Settings
 from workers import engine
 
-GIVEN_UP = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
-ENDED = ("SUCCESS", *GIVEN_UP)
 JOIN_SECONDS = 5.0
 
 log = structlog.stdlib.get_logger(__name__)

@@ -13,3 +13,4 @@ WebhookPath = Annotated[str, Path(description="Id or name of a webhook.", exampl
 DeliveryPath = Annotated[str, Path(description="Id of a delivery, as in the header `webhook-id`.")]
 SchedulePath = Annotated[str, Path(description="Id or name of a schedule.", examples=["nightly"])]
 RunPath = Annotated[str, Path(description="Id of a run, or `latest`.", examples=["latest"])]
+RetentionPath = Annotated[str, Path(description="Id of a run of retention, or `latest`.", examples=["latest"])]

@@ -4,10 +4,9 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from dbos import DBOS
 from sqlalchemy.orm import Session
 
 from app.contracts.retention import Kind, Rule
@@ -17,7 +16,6 @@ from app.db.tables import Base, Ranking, Score, now
 from app.db.webhook_tables import Delivery
 from app.settings import Settings
 from workers import engine
-from workers.liveness import ENDED, close_abandoned
 from workers.runtime import Runtime
 from workers.store.features import entries_of
 
@@ -158,26 +156,11 @@ class OldJobs(Source):
     """Jobs that ended. A child goes with its parent, which may still ask for its answer."""
 
     def find(self, rule: Rule) -> Found:
-        # What the engine gave up is found out by asking the engine, so that has to come first.
-        close_abandoned(self.runtime.database)
-        past: dict[str, None] = {}
-        moment = before(rule)
-        if moment is not None:
-            past.update(self._ended(completed_before=moment.astimezone(UTC).isoformat()))
-        if rule.newest is not None:
-            past.update(self._ended(sort_desc=True, offset=rule.newest))
-        return Found(list(past))
-
-    @staticmethod
-    def _ended(**which: object) -> dict[str, None]:
-        found = DBOS.list_workflows(
-            status=list(ENDED),
-            has_parent=False,
-            load_input=False,
-            load_output=False,
-            **which,  # type: ignore[arg-type]
-        )
-        return {workflow.workflow_id: None for workflow in found}
+        past = self.runtime.jobs.ended(before=before(rule), newest=rule.newest)
+        with self.runtime.database.reading() as session:
+            needed = engine.waited_for(session)
+        going = [job for job in past if job not in needed]
+        return Found(going, kept=len(past) - len(going))
 
     def measure(self, identifiers: Sequence[str]) -> tuple[int, int]:
         with self.runtime.database.reading() as session:
@@ -185,7 +168,7 @@ class OldJobs(Source):
 
     def remove(self, identifiers: Sequence[str], tell: Tell) -> None:
         number, size = self.measure(identifiers)
-        DBOS.delete_workflows(list(identifiers), delete_children=True)
+        self.runtime.jobs.forget(identifiers)
         with self.runtime.transaction() as session:
             tell(session, number, size)
 

@@ -9,11 +9,13 @@ from app.db.repositories.retention import RetentionRuns
 from app.db.session import Database
 from app.jobs import Jobs, Workflow
 from app.settings import Settings
-from workers import durable
+from workers import durable, liveness
 from workers.retention import steps
+from workers.runtime import current
 
 LOOKING_SECONDS = 60.0
 
+close_abandoned = durable.step("close_abandoned", lambda: len(liveness.close_abandoned(current().database)))
 expire = durable.step("expire", lambda run_id, kind: steps.expire(run_id, Kind(kind)))
 finish = durable.step("finish_retention", steps.finish)
 fail = durable.step("fail_retention", steps.fail)
@@ -24,6 +26,8 @@ fail = durable.step("fail_retention", steps.fail)
 def retain(run_id: str) -> str:
     """Go through all kinds. The queue lets one of these run at a time, on all workers together."""
     try:
+        # What the engine gave up has to be known before the engine forgets it.
+        close_abandoned()
         for kind in Kind:
             expire(run_id, kind.value)
         finish(run_id)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import InstrumentedAttribute
 
+from app.contracts.listing import Listing
 from app.db.advice_tables import RankingTrial
 from app.db.repositories.schedules import OPEN_RUNS
 from app.db.retention_tables import RetentionRun
@@ -226,12 +227,12 @@ class RetentionRuns:
         """The entry with this id."""
         return self.session.get(RetentionRun, identifier)
 
-    def page(self, *, limit: int, before: str | None) -> list[RetentionRun]:
-        """Up to ``limit + 1`` entries, newest first, older than the id ``before``."""
+    def page(self, listing: Listing) -> list[RetentionRun]:
+        """Up to ``limit + 1`` entries, newest first, older than the id ``after``."""
         query = select(RetentionRun)
-        if before is not None:
-            query = query.where(RetentionRun.id < before)
-        return list(self.session.scalars(query.order_by(RetentionRun.id.desc()).limit(limit + 1)))
+        if listing.after is not None:
+            query = query.where(RetentionRun.id < listing.after)
+        return list(self.session.scalars(query.order_by(RetentionRun.id.desc()).limit(listing.limit + 1)))
 
     def keep_newest(self, number: int) -> None:
         """Remove all but so many."""
