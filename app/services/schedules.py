@@ -1,6 +1,6 @@
 """Rules of schedules: what may be asked for, and what changes of state mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -87,6 +87,16 @@ def page(
     """The schedules that the caller may see."""
     conditions = [] if state is None else [Schedule.state == state]
     return page_of(Schedules(session).page(caller, listing, conditions=conditions), listing.limit, answer)
+
+
+def of_zoo(session: Session, caller: Caller, zoo_id: str) -> list[ScheduleAnswer]:
+    """The schedules of a zoo that the caller may see, newest first."""
+    return [answer(row) for row in Schedules(session).of_zoo(caller, zoo_id)]
+
+
+def newest_runs(session: Session, schedules: Iterable[str]) -> dict[str, ScheduleRun]:
+    """Schedule -> its newest run, of those that have run."""
+    return ScheduleRuns(session).newest(schedules)
 
 
 def show(session: Session, caller: Caller, reference: str) -> ScheduleAnswer:

@@ -9,17 +9,20 @@ from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep,
 from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery
 from app.contracts.listing import Listing
+from app.db.tables import RankingState
 from app.schemas.datasets import DatasetCreate
 from app.schemas.models import ModelCreate
 from app.schemas.zoos import ZooCreate
-from app.services import datasets, models, rankings, workers, zoos
+from app.services import datasets, models, overview, rankings, schedules, workers, zoos
 from app.web.forms import filled
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
+from app.web.schedules import may_change
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 LISTED = 100
+OPEN = 20
 TextForm = Annotated[str, Form(max_length=4096)]
 
 
@@ -142,11 +145,28 @@ def create_zoo(
 
 @router.get("/zoos/{zoo}")
 def show_zoo(zoo: str, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """One zoo with its models."""
-    return render(request, "zoo.html", zoo=zoos.show(session, caller, zoo))
+    """One zoo with its models, and the schedules that rank it."""
+    answer = zoos.show(session, caller, zoo)
+    repeated = schedules.of_zoo(session, caller, answer.id)
+    return render(
+        request,
+        "zoo.html",
+        zoo=answer,
+        facts=overview.models_of(session, [model.id for model in answer.models]),
+        schedules=repeated,
+        last_runs=schedules.newest_runs(session, [row.id for row in repeated]),
+        may_change=[row.id for row in repeated if may_change(caller, row.owner)],
+    )
 
 
 @router.get("/workers")
 def list_workers(request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep) -> Response:
-    """Who is there to compute, and what waits."""
-    return render(request, "workers.html", workers=workers.answers(session, settings))
+    """Who is there to compute, and what runs and waits."""
+    open_states = (RankingState.RUNNING, RankingState.QUEUED)
+    pages = [rankings.page(session, caller, Listing(limit=OPEN), state=state) for state in open_states]
+    return render(
+        request,
+        "workers.html",
+        workers=workers.answers(session, settings),
+        rankings=[ranking for page in pages for ranking in page.items],
+    )

@@ -1,7 +1,8 @@
 """Charts as Vega-Lite documents: data and encoding only; the page that draws them brings the colours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.schemas.rankings import ModelRow
@@ -23,52 +24,100 @@ class Chart:
     document: dict[str, Any]
 
 
-def cost(rows: Sequence[ModelRow], metric: str, title: str) -> Chart | None:
-    """A metric against the number of parameters, and the models that none beats in both (the Pareto front)."""
-    points: list[dict[str, Any]] = [
-        {"model": row.model, "parameters": row.parameters / MILLION, "score": score.value}
-        for row in rows
-        if (score := row.scores.get(metric)) and score.value is not None and row.parameters
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a model can be placed by.
+
+    Attributes:
+        value: of a model; None if it has none.
+        sign: 1 where more is better, -1 where less is.
+    """
+
+    name: str
+    title: str
+    value: Callable[[ModelRow], float | None]
+    sign: int = 1
+
+
+TRIAL = Axis(
+    "trial",
+    "Accuracy in the trial, %",
+    lambda row: None if row.trial is None or row.trial.accuracy is None else 100 * row.trial.accuracy,
+)
+COSTS = (
+    Axis("parameters", "Million parameters", lambda row: row.parameters and row.parameters / MILLION, -1),
+    Axis("images_per_second", "Images per second", lambda row: row.images_per_second),
+)
+
+
+def score_axes(rows: Sequence[ModelRow], titles: Mapping[str, str]) -> list[Axis]:
+    """The scores that a chart can show: of the trial, if there was one, and of each metric."""
+    tried = [TRIAL] if any(TRIAL.value(row) is not None for row in rows) else []
+    return tried + [Axis(name, title, partial(_score, name)) for name, title in titles.items()]
+
+
+def _score(metric: str, row: ModelRow) -> float | None:
+    score = row.scores.get(metric)
+    return score.value if score else None
+
+
+def cost(rows: Sequence[ModelRow], x: Axis, y: Axis) -> Chart:
+    """A score against what a model costs, and the models that none beats in both (the Pareto front)."""
+    places = [(row.model, x.value(row), y.value(row)) for row in rows]
+    known = [(model, a, b) for model, a, b in places if a is not None and b is not None]
+    front = pareto_front([(x.sign * a, y.sign * b) for _, a, b in known])
+    middle = sum(min_and_max([a for _, a, _ in known])) / 2
+    data: list[dict[str, Any]] = [
+        {"model": model, "x": a, "y": b, "front": index in front, "side": "right" if a > middle else "left"}
+        for index, (model, a, b) in enumerate(known)
     ]
-    if len(points) < 2:
-        return None
-    front = pareto_front([(-point["parameters"], point["score"]) for point in points])
-    data = [point | {"front": index in front} for index, point in enumerate(points)]
-    x = {"field": "parameters", "type": "quantitative", "title": "Million parameters", "scale": {"zero": False}}
-    y = {"field": "score", "type": "quantitative", "title": title, "scale": {"zero": False}}
-    dimmed = {"condition": {"test": "datum.front", "value": 1}, "value": 0.45}
-    best = ", ".join(points[index]["model"] for index in sorted(front, key=lambda index: points[index]["parameters"]))
+    encoding = {
+        name: {"field": name, "type": "quantitative", "title": axis.title, "scale": {"zero": False}}
+        for name, axis in (("x", x), ("y", y))
+    }
+    tooltip = [{"field": "model", "title": "Model"}] + [
+        {"field": name, "title": axis.title, "format": ".4~g"} for name, axis in (("x", x), ("y", y))
+    ]
+    step = "step-after" if x.sign < 0 else "step-before"
+    best = ", ".join(point["model"] for point in sorted(data, key=lambda point: point["x"]) if point["front"])
     return Chart(
         "cost",
-        f"{title} against size",
-        f"Up and to the left is better. No model is both smaller and better than these, which the line joins: {best}.",
+        "Score against cost",
+        f"Up and to the {'left' if x.sign < 0 else 'right'} is better. No model beats these in both; the line joins "
+        f"them: {best or 'none has both'}.",
         {
             "$schema": SCHEMA,
-            "width": "container",
             "height": 280,
             "data": {"values": data},
+            "encoding": encoding,
             "layer": [
                 {
                     "transform": [{"filter": "datum.front"}],
-                    "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [4, 3]},
-                    "encoding": {"x": x, "y": y},
+                    "mark": {"type": "line", "interpolate": step, "strokeDash": [4, 3]},
                 },
                 {
-                    "mark": POINTS | {"tooltip": {"content": "data"}},
+                    "mark": POINTS,
                     "encoding": {
-                        "x": x,
-                        "y": y,
-                        "opacity": dimmed,
+                        "opacity": {"condition": {"test": "datum.front", "value": 1}, "value": 0.45},
+                        "tooltip": tooltip,
                     },
                 },
-                {
-                    "transform": [{"filter": "datum.front"}],
-                    "mark": {"type": "text", "align": "left", "dx": 8, "dy": -8, "limit": 220},
-                    "encoding": {"x": x, "y": y, "text": {"field": "model"}},
-                },
+                *(
+                    {
+                        "transform": [{"filter": f"datum.front && datum.side === '{side}'"}],
+                        "mark": {"type": "text", "align": side, "dx": dx, "dy": -10, "limit": 220},
+                        "encoding": {"text": {"field": "model"}},
+                    }
+                    for side, dx in (("left", 6), ("right", -6))
+                ),
             ],
         },
     )
+
+
+def min_and_max(values: Sequence[float]) -> tuple[float, float]:
+    """Both ends; zeros of nothing."""
+    return (min(values), max(values)) if values else (0.0, 0.0)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
@@ -101,7 +150,6 @@ def agreement(correlations: Mapping[str, Mapping[str, float | None]], titles: Ma
         "−1 the reverse.",
         {
             "$schema": SCHEMA,
-            "width": "container",
             "height": {"step": 34},
             "data": {"values": data},
             "encoding": {
@@ -115,7 +163,7 @@ def agreement(correlations: Mapping[str, Mapping[str, float | None]], titles: Ma
                         "color": {
                             "field": "tau",
                             "type": "quantitative",
-                            "title": "tau",
+                            "legend": None,
                             "scale": {"domain": [-1, 0, 1], "range": ["#c2513f", "#f2f2f2", "#2d7fb0"]},
                         }
                     },
@@ -124,7 +172,7 @@ def agreement(correlations: Mapping[str, Mapping[str, float | None]], titles: Ma
                     "mark": {"type": "text"},
                     "encoding": {
                         "text": {"field": "tau", "type": "quantitative", "format": ".2f"},
-                        "color": {"value": "#17202a"},
+                        "color": INK,
                     },
                 },
             ],
@@ -149,7 +197,6 @@ def over_time(places: Sequence[Mapping[str, Any]]) -> Chart | None:
         "Rank 1 is at the top. The table above has the present ranks.",
         {
             "$schema": SCHEMA,
-            "width": "container",
             "height": 300,
             "data": {"values": list(places)},
             "mark": {"type": "line", "point": True, "tooltip": {"content": "data"}},

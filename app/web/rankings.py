@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -15,10 +16,11 @@ from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
 from app.contracts.question import RankingCreate
+from app.contracts.rankings import RankingRequest
 from app.db.tables import RankingState
 from app.errors import Invalid
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
-from app.services import datasets, estimates, models, overview, rankings, results
+from app.services import datasets, estimates, evaluations, models, overview, rankings, results
 from app.services import zoos as zoo_rules
 from app.services.sessions import COOKIE
 from app.web import charts
@@ -32,6 +34,14 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 LISTED = 50
 COMPARABLE = 50
 CHOICES = 200
+STAGES = {
+    "waiting": "waits for the device",
+    "load": "loading",
+    "decode": "decoding images",
+    "forward": "forward pass",
+    "write": "storing",
+    "scoring": "scoring",
+}
 
 
 @router.get("/rankings")
@@ -148,25 +158,33 @@ def _question(
 
 @router.get("/rankings/{ranking}")
 def show_ranking(
-    ranking: str, request: Request, session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep
+    ranking: str,
+    request: Request,
+    session: ReadSessionDep,
+    caller: ReaderDep,
+    score: Annotated[str, Query(max_length=64)] = "",
+    cost: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """One ranking, live while it runs."""
+    """One ranking, live while it runs; ``score`` and ``cost`` are the axes of its chart."""
     row = rankings.get(session, caller, ranking)
     answer = results.answers(session, [row])[0]
     table = results.table(session, row)
-    others = _comparable(session, caller, answer) if answer.state.is_final else []
     advice = answer.recommendation
+    question = _asked(row.request, table.models)
     licenses_of = overview.licenses(session, [shown.model_id for shown in table.models])
+    titles = {metric["name"]: metric["title"] for metric in table.metrics}
+    figures: dict[str, Any] = {"cost": None, "agreement": None}
+    if answer.state.is_final:
+        figures = _figures(table, titles, score, cost)
     return render(
         request,
         "ranking.html",
         ranking=answer,
         results=table,
+        stages=STAGES,
         chosen=set(advice.fine_tune) if advice else set(),
         may_change="submit" in caller.scopes and caller.owns(row.owner),
-        others=[other for other in others if other.id != row.id and other.state == "succeeded"]
-        if answer.state.is_final
-        else [],
+        others=_comparable(session, caller, answer) if answer.state is RankingState.SUCCEEDED else [],
         licenses_of=licenses_of,
         licenses=sorted({license for license in licenses_of.values() if license}),
         scales=_scales(table.models),
@@ -176,8 +194,12 @@ def show_ranking(
         ensembles=rankings.ensembles(session, caller, ranking).ensembles,
         layers=[shown for shown in table.models if shown.layers],
         warnings=_warnings(table),
-        charts=_charts(table) if answer.state.is_final else [],
-        command=_command(request, _asked(answer, table)),
+        titles=titles,
+        names={shown.model_id: shown.model for shown in table.models},
+        evaluations=evaluations.of_ranking(session, caller, row.id).items,
+        **figures,
+        again="/rankings/new?" + urlencode(_fields(question), doseq=True),
+        command=_command(request, question.model_dump(mode="json", exclude_defaults=True)),
     )
 
 
@@ -209,27 +231,49 @@ def _warnings(table: ResultsAnswer) -> list[tuple[str, str, int]]:
     return [(titles.get(name, name), found[0], len(found)) for (name, _), found in kinds.items()]
 
 
-def _charts(table: ResultsAnswer) -> list[charts.Chart]:
-    titles = {metric["name"]: metric["title"] for metric in table.metrics}
-    first = next(iter(titles), None)
+def _figures(table: ResultsAnswer, titles: Mapping[str, str], score: str, cost: str) -> dict[str, Any]:
+    """The charts of a ranking that has ended, and what else its first one can show."""
+    scores = charts.score_axes(table.models, titles)
+    x = next((axis for axis in charts.COSTS if axis.name == cost), charts.COSTS[0])
+    y = next((axis for axis in scores if axis.name == score), scores[0])
     disagreement = (table.summary or {}).get("disagreement")
-    drawn = [
-        charts.cost(table.models, first, titles[first]) if first else None,
-        charts.agreement(disagreement["kendall_tau"], titles) if disagreement else None,
-    ]
-    return [chart for chart in drawn if chart]
-
-
-def _asked(ranking: RankingAnswer, table: ResultsAnswer) -> dict[str, Any]:
-    """The question of a ranking, by names."""
-    sample = ranking.target.sample or {}
-    pool = {"zoo": ranking.zoo} if ranking.zoo else {"models": [row.model for row in table.models]}
+    several = sum(row.state == "succeeded" for row in table.models) > 1
     return {
-        "target": ranking.target.name,
-        **pool,
-        "metrics": ranking.metrics,
-        "sample": {name: sample[name] for name in ("max_samples", "seed") if sample.get(name) is not None},
+        "score_axes": scores,
+        "cost_axes": charts.COSTS,
+        "axes": (x, y),
+        "cost": charts.cost(table.models, x, y) if several else None,
+        "agreement": charts.agreement(disagreement["kendall_tau"], titles) if several and disagreement else None,
     }
+
+
+def _asked(request: RankingRequest, rows: Sequence[ModelRow]) -> RankingCreate:
+    """The question of a ranking, by names."""
+    kept = ("sample", "priority", "reference", "intervals", "trial", "history")
+    return RankingCreate(
+        target=request.target,
+        zoo=request.zoo,
+        models=None if request.zoo else [row.model_id for row in rows],
+        metrics=[metric if metric.parameters else metric.name for metric in request.metrics],
+        layers=request.layers if request.layers == "stages" else list(request.layers),
+        ensembles=list(request.ensembles),
+        given_ensembles=[list(members) for members in request.given_ensembles],
+        **{name: getattr(request, name) for name in kept},
+    )
+
+
+def _fields(question: RankingCreate) -> dict[str, Any]:
+    """What of a question the form of a new ranking can hold."""
+    fields = {
+        "target": question.target,
+        "zoo": question.zoo,
+        "model": question.models,
+        "metric": [metric if isinstance(metric, str) else metric.name for metric in question.metrics],
+        "max_samples": question.sample.max_samples or "",
+        "ensemble": question.ensembles[0].size if question.ensembles else None,
+        "trial": question.trial.models if question.trial else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _command(request: Request, body: Mapping[str, Any]) -> str:
@@ -259,17 +303,25 @@ def compare(
     request: Request,
     session: ReadSessionDep,
     caller: ReaderDep,
-    first: Annotated[str, Query(max_length=300)],
-    second: Annotated[str, Query(max_length=300)],
+    first: Annotated[str, Query(max_length=300)] = "",
+    second: Annotated[str, Query(max_length=300)] = "",
 ) -> Response:
-    """Two rankings side by side: who moved, and by how much."""
+    """Two rankings side by side: who moved, and by how much. Without two, a form to choose them."""
+    choices = rankings.page(session, caller, Listing(limit=CHOICES), state=RankingState.SUCCEEDED).items
+    if not (first and second):
+        return render(request, "compare.html", choices=choices, rankings=[], metrics=[], moves=[])
     rows = [rankings.get(session, caller, reference) for reference in (first, second)]
     answers = results.answers(session, rows)
     tables = [results.table(session, row) for row in rows]
     names = {metric["name"] for metric in tables[1].metrics}
     shared = [metric for metric in tables[0].metrics if metric["name"] in names]
     return render(
-        request, "compare.html", rankings=answers, metrics=shared, moves=_moves(tables[0].models, tables[1].models)
+        request,
+        "compare.html",
+        choices=choices,
+        rankings=answers,
+        metrics=shared,
+        moves=_moves(tables[0].models, tables[1].models),
     )
 
 

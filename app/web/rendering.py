@@ -1,6 +1,7 @@
 """Templates, and how numbers, moments and sizes read on a page."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -10,10 +11,11 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.api.document import version
 from app.contracts.caller import Caller
+from app.schemas.rankings import RankingAnswer
 from app.services.sessions import COOKIE
 
 FOLDER = Path(__file__).parent
@@ -56,6 +58,9 @@ def environment() -> Environment:
         "number": number,
         "count": count,
         "seconds": seconds,
+        "size": size,
+        "called": called,
+        "breakable": breakable,
         "moment": moment,
         "share": share,
         "json_block": json_block,
@@ -95,6 +100,25 @@ def count(value: float | None) -> str:
         if value >= size:
             return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
     return f"{value:,.0f}"
+
+
+def called(ranking: RankingAnswer) -> str:
+    """A ranking's name; one without a name is called by what was asked, and when."""
+    return ranking.name or f"{ranking.target.name}, {ranking.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def breakable(name: str) -> Markup:
+    """A model's name, which may break after its dots, slashes and underscores."""
+    return Markup(re.sub(r"([_./:@])(?=.)", r"\1<wbr>", str(escape(name))))  # noqa: S704 - escaped
+
+
+def size(value: float) -> str:
+    """Bytes for people: 20 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
 
 
 def seconds(value: float | None) -> str:

@@ -12,8 +12,10 @@ from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.db.tables import RankingState
+from app.errors import NotFound
 from app.schemas.schedules import LeaderboardRow, ScheduleCreate
-from app.services import datasets, leaderboards, schedules, zoos
+from app.services import datasets, leaderboards, overview, rankings, schedules, zoos
 from app.web import charts
 from app.web.forms import filled
 from app.web.rendering import render
@@ -39,6 +41,7 @@ def list_schedules(
         request,
         "schedules.html",
         rows=page.items,
+        last_runs=schedules.newest_runs(session, [row.id for row in page.items]),
         datasets=datasets.page(session, caller, Listing(limit=200)).items,
         zoos=zoos.page(session, caller, Listing(limit=200)).items,
         next_address=page.next_cursor and f"/schedules?cursor={page.next_cursor}",
@@ -78,8 +81,13 @@ def show_schedule(schedule: str, request: Request, session: ReadSessionDep, call
         schedule=answer,
         runs=runs,
         report=schedules.report(session, caller, schedule, ended.id) if ended else None,
-        may_change="submit" in caller.scopes and (caller.is_admin or answer.owner == caller.owner),
+        may_change=may_change(caller, answer.owner),
     )
+
+
+def may_change(caller: Caller, owner: str) -> bool:
+    """Whether to offer the buttons that change what belongs to this owner."""
+    return "submit" in caller.scopes and (caller.is_admin or owner == caller.owner)
 
 
 @router.post("/schedules/{schedule}/pause", dependencies=[GenuineForm])
@@ -110,9 +118,11 @@ def delete_schedule(schedule: str, session: SessionDep, jobs: JobsDep, caller: S
 
 @router.get("/leaderboards")
 def list_leaderboards(request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """The targets that have a leaderboard."""
-    page = datasets.page(session, caller, Listing(limit=200))
-    return render(request, "leaderboards.html", datasets=page.items)
+    """The targets that were ranked for lately, each with its newest ranking."""
+    page = rankings.page(session, caller, Listing(limit=200), state=RankingState.SUCCEEDED)
+    newest = {row.target.id: row for row in reversed(page.items)}
+    best = overview.best_models(session, [row.id for row in newest.values()])
+    return render(request, "leaderboards.html", rankings=newest.values(), best=best)
 
 
 @router.get("/leaderboards/{target}")
@@ -125,10 +135,13 @@ def show_leaderboard(
     metric: Annotated[str, Query(max_length=64)] = "consensus",
 ) -> Response:
     """The best models for a target across its rankings, and how their ranks changed."""
-    board = leaderboards.board(session, caller, target, metric=metric, wanted=wanted, limit=200, offset=0)
-    return render(
-        request, "leaderboard.html", board=board, over_time=_over_time(session, caller, target, board.rows, metric)
-    )
+    dataset = datasets.get(session, caller, target)
+    try:
+        board = leaderboards.board(session, caller, dataset.id, metric=metric, wanted=wanted, limit=200, offset=0)
+    except NotFound:
+        return render(request, "leaderboard.html", dataset=dataset, board=None, over_time=None)
+    drawn = _over_time(session, caller, dataset.id, board.rows, metric)
+    return render(request, "leaderboard.html", dataset=dataset, board=board, over_time=drawn)
 
 
 def _over_time(

@@ -122,6 +122,17 @@ def test_runs_come_in_pages_newest_first(client: TestClient, database: Database)
     assert client.get("/v1/schedules/nightly/runs/latest").json()["id"] == seen[0]
 
 
+def test_page_of_a_zoo_shows_its_schedules_with_their_newest_runs(client: TestClient, database: Database) -> None:
+    schedule = create(client)["id"]
+    assert client.post("/v1/zoos", json={"name": "other", "models": ["m"]}).status_code == 201
+    with database.transaction() as session:
+        for state in (RunState.FAILED, RunState.SKIPPED):
+            ScheduleRuns(session).add(ScheduleRun(schedule_id=schedule, scheduled_at=now(), state=state))
+    page = client.get("/zoos/zoo").text
+    assert ("nightly" in page, "skipped" in page, "failed" in page) == (True, True, False)
+    assert "No schedule ranks it." in client.get("/zoos/other").text
+
+
 def test_run_of_another_schedule_is_not_found(client: TestClient) -> None:
     create(client)
     create(client, name="other")

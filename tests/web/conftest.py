@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from tests.service import FAST, Service, draw_images, running, save_model
+from tests.service import FAST, Service, draw_images, running, save_model, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>document.title='owned'</script>"
@@ -76,7 +76,20 @@ def finished(site: Service) -> dict[str, str]:
     }
     ranking: dict[str, str] = site.until_final(site.call("POST", "/v1/rankings", question))
     assert ranking["state"] == "succeeded"
+    accuracies = {"small": 0.9, "second": 0.8}
+    site.call("POST", f"/v1/rankings/{ranking['id']}/evaluations", {"accuracies": accuracies}, status=201)
     return ranking
+
+
+@pytest.fixture(scope="package")
+def repeated(site: Service, finished: dict[str, str]) -> dict[str, str]:
+    """A schedule that has run once."""
+    body = {"name": "nightly", "cron": "0 2 * * *", "zoo": "everything", "targets": ["shapes"], "metrics": ["leep"]}
+    schedule: dict[str, str] = site.call("POST", "/v1/schedules", body, status=201)
+    run = site.call("POST", "/v1/schedules/nightly/runs")
+    address = f"/v1/schedules/nightly/runs/{run['id']}"
+    wait_for(lambda: site.call("GET", address)["state"] == "succeeded", what="the end of the run")
+    return schedule
 
 
 class Watch:
@@ -120,9 +133,24 @@ def page(context: BrowserContext) -> Iterator[Page]:
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 
 
-def serious_faults(page: Page) -> list[str]:
-    """What axe-core calls serious or critical."""
+def unreadable(page: Page) -> dict[str, list[str]]:
+    """What is wrong with the page that is shown: narrow and wide, light and dark."""
+    faults = {}
     page.evaluate(AXE)
+    for width in (360, 1600):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            found = _serious_faults(page)
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                found.append("the page is wider than the window")
+            if found:
+                faults[f"{width} px, {scheme}"] = found
+    return faults
+
+
+def _serious_faults(page: Page) -> list[str]:
+    """What axe-core calls serious or critical."""
     found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
     return [
         f"{fault['id']}: {node['html'][:200]}"

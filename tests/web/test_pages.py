@@ -1,18 +1,15 @@
 """What people do on the pages, done by a real browser."""
 
 import re
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.service import Service
-from tests.web.conftest import HOSTILE, serious_faults
-
-PAGES = ["/rankings", "/rankings/new", "/datasets", "/models", "/zoos", "/workers", "/leaderboards", "/schedules"]
+from tests.web.conftest import HOSTILE, unreadable
 
 
 def test_a_ranking_from_the_form_to_its_end(page: Page, site: Service) -> None:
@@ -33,7 +30,9 @@ def test_the_table_sorts_filters_and_hides(page: Page, finished: dict[str, Any])
     page.goto(f"/rankings/{finished['id']}")
     rows = page.locator("tr[data-model]")
     page.get_by_role("button", name="LEEP").click()
-    values = [float(row.get_attribute("data-value") or "nan") for row in page.locator("tbody td:nth-child(4)").all()]
+    column = page.locator("th[data-column=leep]").evaluate("head => head.cellIndex")
+    cells = page.locator(f"tr[data-model] > :nth-child({column + 1})").all()
+    values = [float(cell.get_attribute("data-value") or "nan") for cell in cells]
     assert values == sorted(values, reverse=True)
     page.get_by_label("Filter by name").fill("sec")
     expect(rows.filter(visible=True)).to_have_count(1)
@@ -74,40 +73,120 @@ def test_an_archive_is_uploaded(page: Page, site: Service, tmp_path: Path) -> No
     expect(page.locator(".badge").first).to_have_text("ready", timeout=60_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1600])
-def test_every_page_is_readable(
-    context: BrowserContext, page: Page, finished: dict[str, Any], width: int, scheme: Any
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/rankings",
+        "/rankings/new",
+        "/rankings/new?target=shapes&zoo=everything",
+        "/rankings/finished",
+        "/compare",
+        "/leaderboards",
+        "/leaderboards/shapes",
+        "/schedules",
+        "/schedules/nightly",
+        "/datasets",
+        "/datasets/shapes",
+        "/models",
+        "/models/small",
+        "/zoos",
+        "/zoos/everything",
+        "/workers",
+        "/sign-in",
+    ],
+)
+def test_a_page_is_readable(page: Page, repeated: dict[str, Any], address: str) -> None:
+    page.goto(address)
+    assert unreadable(page) == {}
+
+
+def test_a_comparison_is_readable(
+    page: Page, site: Service, finished: dict[str, Any], repeated: dict[str, Any]
 ) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=scheme)
-    faults = {}
-    for address in [*PAGES, f"/rankings/{finished['id']}", "/datasets/shapes", "/models/small", "/zoos/everything"]:
-        page.goto(address)
-        found = serious_faults(page)
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append("the page is wider than the window")
-        if found:
-            faults[address] = found
-    assert faults == {}
+    newest = site.call("GET", "/v1/rankings?state=succeeded&limit=1")["items"][0]["id"]
+    page.goto(f"/compare?first=finished&second={newest}")
+    expect(page.get_by_role("row")).to_have_count(4)
+    assert unreadable(page) == {}
 
 
-def test_the_first_page_is_light_and_fast(page: Page, finished: dict[str, Any]) -> None:
+def test_the_first_page_is_light(page: Page, finished: dict[str, Any]) -> None:
     sizes: list[int] = []
     page.on("response", lambda response: sizes.append(len(response.body())))
     page.goto("/rankings")
     assert sum(sizes) < 200_000
 
 
-def test_a_ranking_is_reached_by_keyboard_alone(page: Page, finished: dict[str, Any]) -> None:
+def test_the_chart_shows_the_axes_that_are_asked_for(page: Page, finished: dict[str, Any]) -> None:
+    page.goto("/rankings/finished")
+    page.get_by_label("Score", exact=True).select_option("tmi")
+    page.get_by_label("Against", exact=True).select_option("images_per_second")
+    page.get_by_role("button", name="Draw").click()
+    expect(page.get_by_label("Against", exact=True)).to_have_value("images_per_second")
+    expect(page.get_by_text("Up and to the right is better.")).to_be_visible()
+
+
+def test_a_table_is_saved_as_csv_as_it_is_shown(page: Page, finished: dict[str, Any]) -> None:
+    page.goto("/models")
+    page.get_by_label("Filter").fill("second")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    lines = download.value.path().read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Name", "second"]
+
+
+def test_the_form_asks_the_same_again(page: Page, finished: dict[str, Any]) -> None:
+    page.goto("/rankings/finished")
+    page.get_by_role("link", name="Ask again").click()
+    expect(page.get_by_role("heading", name="What it will cost")).to_be_visible()
+    expect(page.get_by_label("Choose the best ensemble of")).to_have_value("2")
+    expect(page.get_by_role("checkbox", name="TMI")).to_be_checked()
+
+
+def test_a_schedule_is_paused_where_its_zoo_is_shown(page: Page, repeated: dict[str, Any]) -> None:
+    page.goto("/zoos/everything")
+    expect(page.get_by_role("row", name="nightly")).to_contain_text("succeeded")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("None: it is paused.")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+
+def test_a_target_without_a_ranking_has_an_empty_leaderboard(page: Page, site: Service) -> None:
+    site.call("POST", "/v1/datasets", {"location": "builtin:digits"})
+    page.goto("/leaderboards/digits")
+    expect(page.get_by_text("No ranking of it has succeeded yet.")).to_be_visible()
+
+
+def test_a_ranking_is_asked_for_by_keyboard_alone(page: Page, site: Service, finished: dict[str, Any]) -> None:
     page.goto("/rankings")
-    link = page.get_by_role("link", name="finished")
-    deadline = time.monotonic() + 20
-    while not link.evaluate("element => element === document.activeElement"):
-        assert time.monotonic() < deadline
-        page.keyboard.press("Tab")
+    press_until_focused(page, page.get_by_role("link", name="New ranking"))
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="finished")).to_be_visible()
+    press_until_focused(page, page.get_by_label("Data set", exact=True))
+    page.keyboard.type("shapes")
+    press_until_focused(page, page.get_by_label("Zoo"))
+    page.keyboard.type("everything")
+    press_until_focused(page, page.get_by_label("At most so many images"))
+    page.keyboard.press("Control+a")
+    page.keyboard.type("30")
+    press_until_focused(page, page.get_by_label("Name", exact=True))
+    page.keyboard.type("by keys")
+    press_until_focused(page, page.get_by_role("button", name="Start", exact=True))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="by keys")).to_be_visible()
+    press_until_focused(page, page.get_by_role("button", name="Cancel"))
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-live=state] .badge")).to_have_text("cancelled")
+    sample = site.call("GET", "/v1/rankings/by keys")["target"]
+    assert sample["name"] == "shapes"
+
+
+def press_until_focused(page: Page, wanted: Locator) -> None:
+    """Press Tab until it reaches this element."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"Tab does not reach {wanted}")
 
 
 def test_what_does_not_exist_is_a_page_too(context: BrowserContext, site: Service) -> None:

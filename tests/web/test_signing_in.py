@@ -14,6 +14,7 @@ from app.services import keys
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from tests.service import FAST, Service, draw_images, running
+from tests.web.conftest import unreadable
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,12 @@ def test_what_a_scope_may_not_do_is_not_offered(page: Page, guarded: tuple[Servi
     answer = page.goto("/rankings/new")
     assert answer is not None
     assert answer.status == 403
+
+
+def test_what_is_shown_to_people_who_signed_in_is_readable(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:
+    sign_in(page, guarded[1]["owner"])
+    expect(page.get_by_role("link", name="shapes")).to_be_visible()
+    assert unreadable(page) == {}
 
 
 def test_the_cookie_is_out_of_reach_of_scripts(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:

@@ -1,11 +1,12 @@
 """Queries on schedules and their runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.contracts.caller import Caller
 from app.contracts.listing import Listing
 from app.db.repositories.owned import OwnedRepository
 from app.db.schedule_tables import RunState, RunTarget, Schedule, ScheduleRun, ScheduleState
@@ -22,6 +23,11 @@ class Schedules(OwnedRepository[Schedule]):
     def active(self) -> list[Schedule]:
         """All that the engine has to hold."""
         return list(self.session.scalars(select(Schedule).where(Schedule.state == ScheduleState.ACTIVE)))
+
+    def of_zoo(self, caller: Caller, zoo_id: str) -> list[Schedule]:
+        """Those that rank this zoo, newest first."""
+        query = self.visible(caller).where(Schedule.request["zoo"]["id"].as_string() == zoo_id)
+        return list(self.session.scalars(query.order_by(Schedule.id.desc())))
 
     def of_revoked_keys(self) -> list[Schedule]:
         """Those that have to stop: their key lets nobody in anymore."""
@@ -92,6 +98,16 @@ class ScheduleRuns:
         if state is not None:
             query = query.where(ScheduleRun.state == state)
         return list(self.session.scalars(query.order_by(ScheduleRun.id.desc()).limit(listing.limit + 1)))
+
+    def newest(self, schedule_ids: Iterable[str]) -> dict[str, ScheduleRun]:
+        """Schedule -> its newest run, of those that have run."""
+        newest = (
+            select(func.max(ScheduleRun.id))
+            .where(ScheduleRun.schedule_id.in_(list(schedule_ids)))
+            .group_by(ScheduleRun.schedule_id)
+        )
+        rows = self.session.scalars(select(ScheduleRun).where(ScheduleRun.id.in_(newest)))
+        return {run.schedule_id: run for run in rows}
 
     def move(self, run_id: str, state: RunState, **values: object) -> bool:
         """Set a new state unless the run has ended; whether it was set."""

@@ -16,12 +16,14 @@ async function draw(figure) {
   probe.remove();
   document_.config = {
     background: "transparent", font: style.fontFamily, view: { stroke: null },
-    axis: { labelColor: muted, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelLimit: 220 },
-    legend: { labelColor: muted, titleColor: text }, title: { color: text },
-    mark: { color: accent }, text: { color: text }, point: { color: accent }, line: { color: accent },
+    axis: { labelFontSize: 12, titleFontSize: 12, labelColor: muted, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelLimit: 220 },
+    legend: { labelFontSize: 12, labelColor: muted, titleColor: text, orient: "bottom", labelLimit: 240, columns: Math.max(1, Math.floor(figure.clientWidth / 260)) },
+    title: { color: text },
+    mark: { color: accent }, text: { color: text, fontSize: 12 }, point: { color: accent }, line: { color: accent },
     header: { labelColor: muted, titleColor: text },
   };
-  if (document_.width === "container") document_.width = Math.max(240, figure.clientWidth - 120);
+  document_.width = figure.clientWidth;
+  document_.autosize = { type: "fit-x", contains: "padding" };
   const compiled = vegaLite.compile(document_).spec;
   figure.replaceChildren();
   const view = new vega.View(vega.parse(compiled, null, { ast: true }), {

@@ -1,5 +1,9 @@
-// Tables marked with data-table: sort by any column, filter rows, hide columns. What was chosen is kept per table.
+// Tables marked with data-table: sort by any column, filter rows, hide columns, save as CSV. What was chosen is kept per
+// table. Of a long table only the first rows are in the page; more come as it is scrolled.
 "use strict";
+
+const CHUNK = 50;
+const NEAR_PIXELS = 800;
 
 for (const table of document.querySelectorAll("table[data-table]")) manage(table);
 
@@ -8,10 +12,15 @@ function manage(table) {
   const tools = document.querySelector(`[data-tools="${table.dataset.table}"]`);
   const state = Object.assign({ sort: null, hidden: [], same: false }, read(key));
   const heads = [...table.tHead.rows[0].cells];
+  const body = table.tBodies[0];
+  const box = table.closest(".scroll");
   const name = (head) => head.dataset.column;
   const save = () => { try { localStorage.setItem(key, JSON.stringify(state)); } catch { /* private mode */ } };
+  let rows = [...body.rows];
+  let shown = rows;
+  let attached = CHUNK;
 
-  heads.forEach((head, column) => {
+  heads.forEach((head) => {
     if (!head.dataset.sort) return;
     const button = document.createElement("button");
     button.type = "button";
@@ -21,75 +30,98 @@ function manage(table) {
       const descending = head.getAttribute("aria-sort") === "ascending" ||
         (!head.hasAttribute("aria-sort") && head.dataset.sort === "descending");
       state.sort = [name(head), descending];
-      apply();
+      sort();
       save();
     });
   });
+
+  for (const button of document.querySelectorAll(`[data-csv="${table.dataset.table}"]`)) {
+    button.hidden = false;
+    button.addEventListener("click", () => saveCsv(table.dataset.table, [table.tHead.rows[0], ...shown]));
+  }
 
   if (tools) {
     tools.hidden = false;
     const menu = tools.querySelector("[data-columns]");
     if (menu) for (const head of heads.filter((head) => head.dataset.sort && !head.matches("[data-always]"))) {
       const label = document.createElement("label");
-      const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.includes(name(head)) });
-      box.addEventListener("change", () => {
-        state.hidden = state.hidden.filter((hidden) => hidden !== name(head)).concat(box.checked ? [] : [name(head)]);
-        apply();
+      const check = Object.assign(document.createElement("input"), { type: "checkbox", checked: !state.hidden.includes(name(head)) });
+      check.addEventListener("change", () => {
+        state.hidden = state.hidden.filter((hidden) => hidden !== name(head)).concat(check.checked ? [] : [name(head)]);
+        hide();
         save();
       });
-      label.append(box, head.textContent.trim());
+      label.append(check, head.textContent.trim());
       menu.append(label);
     }
     const same = tools.querySelector("[data-differences]");
     if (same) {
       same.checked = state.same;
-      same.addEventListener("change", () => { state.same = same.checked; apply(); save(); });
+      same.addEventListener("change", () => { state.same = same.checked; hide(); save(); });
     }
     for (const control of tools.querySelectorAll("[data-filter]")) control.addEventListener("input", () => filter());
   }
 
-  function apply() {
-    const body = table.tBodies[0];
-    const rows = [...body.rows];
-    if (state.sort) {
-      const column = heads.findIndex((head) => name(head) === state.sort[0]);
-      if (column >= 0) {
-        const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-        const sign = state.sort[1] ? -1 : 1;
-        const keyed = rows.map((row) => [value(row), row]);
-        // What has no value stays at the end whichever way the column is sorted.
-        keyed.sort(([a], [b]) => (a === "") - (b === "") ||
-          sign * (isNaN(a) || isNaN(b) || a === "" ? String(a).localeCompare(String(b)) : a - b));
-        body.replaceChildren(...keyed.map(([, row]) => row));
-        heads.forEach((head, place) => place === column
-          ? head.setAttribute("aria-sort", state.sort[1] ? "descending" : "ascending")
-          : head.removeAttribute("aria-sort"));
-      }
+  function sort(count) {
+    const column = state.sort ? heads.findIndex((head) => name(head) === state.sort[0]) : -1;
+    if (column >= 0) {
+      const sign = state.sort[1] ? -1 : 1;
+      const keyed = rows.map((row) => [value(row.cells[column]), row]);
+      // What has no value stays at the end whichever way the column is sorted.
+      keyed.sort(([a], [b]) => (a === "") - (b === "") ||
+        sign * (isNaN(a) || isNaN(b) || a === "" ? String(a).localeCompare(String(b)) : a - b));
+      rows = keyed.map(([, row]) => row);
+      heads.forEach((head, place) => place === column
+        ? head.setAttribute("aria-sort", state.sort[1] ? "descending" : "ascending")
+        : head.removeAttribute("aria-sort"));
     }
+    filter(count);
+  }
+
+  function hide() {
     heads.forEach((head, column) => {
-      const values = new Set(rows.map((row) => row.cells[column]?.textContent.trim()));
-      const hide = state.hidden.includes(name(head)) ||
-        (state.same && rows.length > 1 && values.size === 1 && !head.matches("[data-always]"));
-      head.hidden = hide;
-      for (const row of rows) if (row.cells[column]) row.cells[column].hidden = hide;
+      const first = rows[0]?.cells[column]?.textContent.trim();
+      head.hidden = state.hidden.includes(name(head)) || (state.same && rows.length > 1 && !head.matches("[data-always]") &&
+        rows.every((row) => row.cells[column]?.textContent.trim() === first));
+      for (const row of rows) if (row.cells[column]) row.cells[column].hidden = head.hidden;
     });
-    filter();
   }
 
-  function filter() {
-    if (!tools) return;
-    const controls = [...tools.querySelectorAll("[data-filter]")].filter((control) => control.value !== "");
-    let shown = 0;
-    for (const row of table.tBodies[0].rows) {
-      row.hidden = !controls.every((control) => passes(row, control));
-      shown += !row.hidden;
+  function filter(count = CHUNK) {
+    const controls = tools ? [...tools.querySelectorAll("[data-filter]")].filter((control) => control.value !== "") : [];
+    shown = rows.filter((row) => controls.every((control) => passes(row, control)));
+    table.setAttribute("aria-rowcount", shown.length + 1);
+    body.replaceChildren(...shown.slice(0, count));
+    const told = tools?.querySelector("[data-count]");
+    if (told) told.textContent = controls.length ? `${shown.length} of ${rows.length} shown` : "";
+    more();
+  }
+
+  function more() {
+    while (body.rows.length < shown.length && isNear()) {
+      body.append(...shown.slice(body.rows.length, body.rows.length + CHUNK));
     }
-    const count = tools.querySelector("[data-count]");
-    if (count) count.textContent = controls.length ? `${shown} of ${table.tBodies[0].rows.length} shown` : "";
+    attached = body.rows.length;
   }
 
-  table.addEventListener("rows-changed", apply);
-  apply();
+  function isNear() {
+    const scrolls = box.scrollHeight > box.clientHeight;
+    return scrolls ? box.scrollTop + box.clientHeight + NEAR_PIXELS > box.scrollHeight : true;
+  }
+
+  function renew() {
+    rows = [...body.rows];
+    hide();
+    sort(Math.max(CHUNK, attached));
+  }
+
+  box?.addEventListener("scroll", more, { passive: true });
+  table.addEventListener("rows-changed", renew);
+  renew();
+}
+
+function value(cell) {
+  return cell.dataset.value ?? cell.textContent.trim().replace(/^–$/, "");
 }
 
 function passes(row, control) {
@@ -100,6 +132,20 @@ function passes(row, control) {
     case "is": return own === control.value;
     default: return own.toLowerCase().includes(control.value.toLowerCase());
   }
+}
+
+// A cell that a spreadsheet would run is quoted.
+function saveCsv(name, rows) {
+  const line = (row) => [...row.cells].filter((cell) => !cell.hidden).map((cell) => {
+    const text = cell.querySelector("time")?.dateTime ?? value(cell);
+    const plain = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? "'" + text : text;
+    return /[",\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+  }).join(",");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([rows.map(line).join("\n") + "\n"], { type: "text/csv" }));
+  link.download = name + ".csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 function read(key) {
