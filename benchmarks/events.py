@@ -1,10 +1,11 @@
-"""Reads beside many streams of events: `python benchmarks/events.py [streams] [readers] [seconds] [database URL]`.
+"""Reads beside many streams of events: `python -m benchmarks.events [streams] [readers] [seconds] [database URL]`.
 
-Starts an API without a worker and opens the streams over 20 rankings, in one of which an event happens every 100 ms.
-Prints the latency of `GET /v1/rankings/{id}` to the readers, and how late events arrived.
+Starts an API without a worker over 20 rankings, in one of which an event happens every 100 ms. Prints the latency of
+`GET /v1/rankings/{id}` to the readers, first without streams and then beside them, and how late events arrived.
 """
 
 import asyncio
+import json
 import os
 import statistics
 import subprocess
@@ -52,8 +53,8 @@ async def stream(ranking: str, delays: list[float], opened: asyncio.Semaphore) -
     try:
         while line := await reader.readline():
             if line.startswith(b"data: "):
-                at = datetime.fromisoformat(line.decode().split('"at": "')[1].split('"')[0])
-                delays.append((now() - at).total_seconds())
+                happened = datetime.fromisoformat(json.loads(line.removeprefix(b"data: "))["at"])
+                delays.append((now() - happened).total_seconds())
     finally:
         writer.close()
 
@@ -83,9 +84,29 @@ async def happen(database: Database, rankings: list[str], until: float) -> None:
         await asyncio.sleep(0.1)
 
 
-async def measure(database: Database, rankings: list[str], streams: int, readers: int, seconds: float) -> None:
-    delays: list[float] = []
+async def read_for(seconds: float, database: Database, rankings: list[str], readers: int) -> list[float]:
+    """Seconds that each read took, the quickest first, while events happen."""
     latencies: list[float] = []
+    until = time.monotonic() + seconds
+    await asyncio.gather(happen(database, rankings, until), *(read(rankings, until, latencies) for _ in range(readers)))
+    return sorted(latencies)
+
+
+def at(share: float, latencies: list[float]) -> float:
+    """Milliseconds within which this share of the reads was answered."""
+    return latencies[int(len(latencies) * share)] * 1000
+
+
+def show(name: str, latencies: list[float]) -> None:
+    shares = "  ".join(f"p{share * 100:g} {at(share, latencies):4.0f} ms" for share in (0.5, 0.99, 0.999))
+    print(f"{name:<20}  {len(latencies):5} reads  {shares}")
+
+
+async def measure(database: Database, rankings: list[str], streams: int, readers: int, seconds: float) -> None:
+    print(f"{readers} readers, each 100 ms after its last answer, for {seconds:g} s")
+    alone = await read_for(seconds, database, rankings, readers)
+    show("without streams", alone)
+    delays: list[float] = []
     opened = asyncio.Semaphore(0)
     began = time.monotonic()
     followers = [
@@ -93,19 +114,15 @@ async def measure(database: Database, rankings: list[str], streams: int, readers
     ]
     for _ in followers:
         await opened.acquire()
-    print(f"{streams} streams opened in {time.monotonic() - began:.2f} s")
-    until = time.monotonic() + seconds
-    await asyncio.gather(happen(database, rankings, until), *(read(rankings, until, latencies) for _ in range(readers)))
+    opening = time.monotonic() - began
+    beside = await read_for(seconds, database, rankings, readers)
+    show(f"beside {streams} streams", beside)
     for follower in followers:
         follower.cancel()
     await asyncio.gather(*followers, return_exceptions=True)
-    latencies.sort()
-    delays.sort()
-    print(f"{len(latencies)} reads by {readers} readers, one each 100 ms after the last:")
-    for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
-        print(f"  {name} {latencies[int(len(latencies) * share)] * 1000:.0f} ms")
-    if delays:
-        print(f"{len(delays)} events received, half within {statistics.median(delays) * 1000:.0f} ms")
+    print(f"p99 is {at(0.99, beside) / at(0.99, alone):.1f} times that without streams")
+    print(f"the streams opened in {opening:.2f} s", end="")
+    print(f"; {len(delays)} events received, half within {statistics.median(delays) * 1000:.0f} ms" if delays else "")
 
 
 def main() -> None:

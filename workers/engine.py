@@ -5,12 +5,14 @@ the job writes: a worker's transaction first locks and compares it. Only queries
 predicate are used; the version is pinned, and tests kill real workers and databases.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from dbos import _sys_db
+from dbos import _sys_db, _workflow_commands
 from dbos._context import current_owner_xid, get_local_dbos_context
 from dbos._dbos import _get_dbos_instance
 from dbos._queue import Queue as EngineQueue
@@ -46,6 +48,8 @@ HISTORY = {
     "workflow_output": ("output", "error"),
     "operation_outputs": ("output", "error"),
 }
+# The engine holds a lock between two looks at delayed jobs, and PostgreSQL ends a session that idles for 5 s in it.
+LONGEST_DELAY_LOOK_SECONDS = 3.0
 
 
 class Abandoned(BaseException):
@@ -74,14 +78,29 @@ def widen_retries() -> None:
     _sys_db.retriable_postgres_exception = is_outage  # type: ignore[attr-defined, assignment]
 
 
+def look_at_delays_every(seconds: float) -> None:
+    """Have the engine look for jobs whose delay is over so often, at most ``LONGEST_DELAY_LOOK_SECONDS`` apart.
+
+    By itself it does each second, which is half of what an idle worker costs. Call it before the engine starts.
+
+    Raises:
+        RuntimeError: the engine no longer keeps the interval where it did.
+    """
+    if not isinstance(getattr(_workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", None), float):
+        raise RuntimeError("the job engine's interval of background jobs has moved")
+    _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = min(seconds, LONGEST_DELAY_LOOK_SECONDS)
+
+
 def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float]) -> None:
     """Have the engine's threads wait for an interval, and ask for work before they open a transaction on a queue.
 
-    What a queue permits is read every ``QUEUE_SECONDS`` only: it changes when a worker with other settings starts.
+    Which queues there are and what they permit is read every ``QUEUE_SECONDS`` only: it changes when a worker with
+    other settings starts.
     """
     system = _get_dbos_instance()._sys_db
-    read, scopes = system.get_queue, system.dequeue_scopes
+    read, read_all, scopes = system.get_queue, system.list_queues, system.dequeue_scopes
     known: dict[str, tuple[float, EngineQueue | None]] = {}
+    all_known: tuple[float, list[EngineQueue]] = (-math.inf, [])
 
     def get_queue(name: str) -> EngineQueue | None:
         moment = time.monotonic()
@@ -92,10 +111,18 @@ def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float])
             queue._polling_interval_sec = interval()
         return queue
 
+    def list_queues(**application: Any) -> list[EngineQueue]:
+        nonlocal all_known
+        moment = time.monotonic()
+        if moment - all_known[0] > QUEUE_SECONDS:
+            all_known = (moment, read_all(**application))
+        return all_known[1]
+
     def dequeue_scopes(name: str) -> list[str | None]:
         return scopes(name) if has_work(name) else []
 
     system.get_queue = get_queue  # type: ignore[method-assign, assignment]
+    system.list_queues = list_queues  # type: ignore[method-assign]
     system.dequeue_scopes = dequeue_scopes  # type: ignore[method-assign, assignment]
 
 

@@ -1,6 +1,6 @@
 """What routes ask for in their signatures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -9,6 +9,7 @@ import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.contracts.caller import LOCAL_CALLER, Caller
 from app.db.session import Database
@@ -29,27 +30,29 @@ KEY_HEADER = APIKeyHeader(
 )
 
 
-def _settings(request: Request) -> Settings:
+# Those that wait for nothing are coroutines: FastAPI sends plain functions to another thread, which costs more than
+# they do, and while the interpreter is busy each such turn waits for it.
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _jobs(request: Request) -> Jobs:
+async def _jobs(request: Request) -> Jobs:
     jobs: Jobs = request.app.state.jobs
     return jobs
 
 
-def _scorers(request: Request) -> Scorers:
+async def _scorers(request: Request) -> Scorers:
     scorers: Scorers = request.app.state.scorers
     return scorers
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 
@@ -78,7 +81,7 @@ SessionDep = Annotated[Session, Depends(_transaction, scope="function")]
 ReadSessionDep = Annotated[Session, Depends(_reading, scope="function")]
 
 
-def identify(request: Request) -> Caller:
+async def identify(request: Request) -> Caller:
     """The caller: the holder of the key in ``X-API-Key``, or of the one that a page was signed in with.
 
     Without either, on loopback, it is the local administrator.
@@ -89,14 +92,15 @@ def identify(request: Request) -> Caller:
     known: Caller | None = getattr(request.state, "caller", None)
     if known is not None:
         return known
+    settings: Settings = request.app.state.settings
     secret = request.headers.get("x-api-key")
     cookie = request.cookies.get(COOKIE)
     if secret is not None:
-        caller = authenticate(_database(request), secret)
-    elif cookie is not None and (_settings(request).require_keys or not _settings(request).is_loopback):
-        caller = _signed_in(request, cookie)
+        caller = await run_in_threadpool(authenticate, request.app.state.database, secret)
+    elif cookie is not None and (settings.require_keys or not settings.is_loopback):
+        caller = await run_in_threadpool(_signed_in, request, cookie)
     else:
-        _refuse_strangers(request, _settings(request))
+        _refuse_strangers(request, settings)
         caller = LOCAL_CALLER
     request.state.caller = caller
     structlog.contextvars.bind_contextvars(owner=caller.owner)
@@ -144,9 +148,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _caller(request: Request, key: Annotated[str | None, Security(KEY_HEADER)]) -> Caller:
+async def _caller(request: Request, key: Annotated[str | None, Security(KEY_HEADER)]) -> Caller:
     # The parameter declares the header in the OpenAPI document; `identify` reads it, for routes ask before parsing.
-    return identify(request)
+    return await identify(request)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
@@ -162,10 +166,10 @@ def check_scope(caller: Caller, scope: str) -> None:
         raise Forbidden(f"this needs a key with the scope {scope}; yours has {', '.join(sorted(caller.scopes))}")
 
 
-def require(scope: str) -> Callable[[Caller], Caller]:
+def require(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
     """A dependency that lets only callers with the scope through."""
 
-    def check(caller: CallerDep) -> Caller:
+    async def check(caller: CallerDep) -> Caller:
         check_scope(caller, scope)
         return caller
 

@@ -1,5 +1,6 @@
 """A ranking's events as a stream (server-sent events)."""
 
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -92,7 +93,9 @@ async def _stream(subscription: Subscription, settings: Settings) -> AsyncIterat
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
     yield format_sse_event(comment="events of a ranking", retry=RECONNECT_MILLISECONDS)
     while time.monotonic() < ends:
-        happenings = await subscription.take(seconds=settings.events_heartbeat_seconds)
+        # Streams that were opened together should not all be silent, and then speak, at the same moment.
+        silence = settings.events_heartbeat_seconds * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        happenings = await subscription.take(seconds=silence)
         if subscription.revoked:
             return
         if not happenings:
@@ -104,5 +107,4 @@ async def _stream(subscription: Subscription, settings: Settings) -> AsyncIterat
 
 
 def _formatted(happening: Happening) -> bytes:
-    event = happening.event
-    return format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(happening.sequence))
+    return format_sse_event(data_str=happening.data, event=happening.event.type, id=str(happening.sequence))

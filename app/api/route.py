@@ -51,7 +51,7 @@ class Route(APIRoute):
         async def handler(request: Request) -> Response:
             _check_target(request)
             submits = request.method == "POST"
-            caller = await run_in_threadpool(identify, request)
+            caller = await identify(request)
             if caller.owner != "local":
                 quotas: Quotas = request.app.state.quotas
                 quotas.count_request(caller.owner, submits=submits)

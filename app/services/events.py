@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from app.contracts.events import EVENTS, Event
 from app.db.repositories.keys import Keys
@@ -12,12 +13,17 @@ DELETED = "deleted"
 PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Happening:
     """One event; the sequence of a ranking's events has no gaps."""
 
     sequence: int
     event: Event
+
+    @cached_property
+    def data(self) -> str:
+        """The event as JSON, made once for all of the streams that send it."""
+        return self.event.model_dump_json()
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from app.web.rendering import render
 log = structlog.stdlib.get_logger("forerank.web")
 
 
-def _sessions(request: Request) -> Sessions:
+async def _sessions(request: Request) -> Sessions:
     sessions: Sessions = request.app.state.sessions
     return sessions
 
@@ -51,7 +51,7 @@ class PageRoute(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 if self.needs_caller:
-                    caller = await run_in_threadpool(identify, request)
+                    caller = await identify(request)
                     if caller.owner != "local":
                         quotas: Quotas = request.app.state.quotas
                         quotas.count_request(caller.owner, submits=request.method == "POST")

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dbos import DBOSClient
+from dbos import DBOSClient, _sys_db_postgres, _workflow_commands
 from sqlalchemy import event, text
 
 from app.db.repositories.workers import Workers
@@ -203,3 +203,13 @@ def test_looks_are_rarer_while_nothing_comes(queues: Queues, monkeypatch: pytest
     queues.put("extract", Queue.DEVICE)
     assert waiting.on("device")
     assert waiting.interval() == 0.05
+
+
+@pytest.mark.parametrize(("asked", "set_to"), [(0.5, 0.5), (60, engine.LONGEST_DELAY_LOOK_SECONDS)])
+def test_delays_are_looked_at_as_often_as_asked_but_within_the_lock_that_is_held_between_looks(
+    monkeypatch: pytest.MonkeyPatch, asked: float, set_to: float
+) -> None:
+    monkeypatch.setattr(_workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", 1.0)
+    engine.look_at_delays_every(asked)
+    assert set_to == _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC
+    assert set_to * 1000 < _sys_db_postgres.BACKGROUND_JOB_LOCK_IDLE_TIMEOUT_MS
