@@ -19,6 +19,8 @@ import httpx2
 
 from app import jobs
 from app.contracts.events import ModelEvent
+from app.contracts.question import SampleChoice
+from app.contracts.rankings import RankingRequest
 from app.db.migrate import upgrade
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
@@ -37,7 +39,19 @@ def prepare(settings: Settings) -> tuple[Database, list[str]]:
         dataset = Dataset(name=new_id("d"), spec={"kind": "builtin", "name": "digits"}, state=ResourceState.READY)
         session.add(dataset)
         session.flush()
-        request = {"target": "d", "zoo": None, "metrics": [], "priority": "normal"}
+        request = RankingRequest(
+            target=dataset.name,
+            zoo=None,
+            metrics=(),
+            sample=SampleChoice(),
+            priority="normal",
+            layers=(),
+            reference=None,
+            sources={},
+            intervals=None,
+            ensembles=(),
+            given_ensembles=(),
+        )
         rows = [Ranking(target_id=dataset.id, request=request, priority=100) for _ in range(RANKINGS)]
         session.add_all(rows)
         session.flush()
@@ -104,6 +118,7 @@ def show(name: str, latencies: list[float]) -> None:
 
 async def measure(database: Database, rankings: list[str], streams: int, readers: int, seconds: float) -> None:
     print(f"{readers} readers, each 100 ms after its last answer, for {seconds:g} s")
+    await read_for(1, database, rankings, readers)  # the first requests load what the others find
     alone = await read_for(seconds, database, rankings, readers)
     show("without streams", alone)
     delays: list[float] = []
