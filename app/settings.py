@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     database_limit_seconds: float = Field(
         5, gt=0, description="A statement of the API on PostgreSQL, or its wait for a connection; then 503."
     )
+    database_retry_seconds: float = Field(
+        5, gt=0, description="A worker that lost the database tries again at least so often, for as long as it takes."
+    )
     host: str = Field("127.0.0.1", description="Beyond loopback the server starts only when a key exists.")
     port: int = Field(8000, ge=0, le=65535, description="Of the API.")
     data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")

@@ -25,6 +25,7 @@ FAST = {
     "heartbeat_seconds": 0.5,
     "heartbeat_limit_seconds": 3,
     "polling_seconds": 0.05,
+    "database_retry_seconds": 0.5,
     "threads": 1,
     "device": "cpu",
 }

@@ -10,6 +10,7 @@ from dbos import DBOS
 from app.db.outages import outlast_outages
 from workers.engine import Abandoned
 from workers.errors import Stopping
+from workers.runtime import current
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -29,10 +30,10 @@ def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, 
     It waits out every outage of the database, which is no failure and counts as no attempt, and ends without an outcome
     when the worker stops, so that it is done again elsewhere.
     """
-    lasting = outlast_outages(work)
 
     @wraps(work)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        lasting = outlast_outages(work, longest_pause=current().settings.database_retry_seconds)
         try:
             return lasting(*args, **kwargs)
         except (Abandoned, Stopping) as reason:

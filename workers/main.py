@@ -93,7 +93,7 @@ def register_queues(settings: Settings) -> None:
         )
 
 
-def publish_catalog(extractor: Extractor, database: Database) -> None:
+def publish_catalog(settings: Settings, extractor: Extractor, database: Database) -> None:
     """Tell the API which models this worker's timm can build; also warms the extractor up."""
     try:
         models = extractor.publish_catalog()
@@ -103,13 +103,12 @@ def publish_catalog(extractor: Extractor, database: Database) -> None:
         log.warning("the catalog was not published", code=problem.code, detail=problem.detail)
         return
 
-    @outlast_outages
     def publish() -> None:
         with database.transaction() as session:
             Catalog(session).replace(models)
             describe_old_models(session)
 
-    publish()
+    outlast_outages(publish, longest_pause=settings.database_retry_seconds)()
     log.info("catalog published", models=len(models))
 
 
@@ -156,7 +155,8 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     _stop_with_parent(stop)
-    threading.Thread(target=publish_catalog, args=(parts.extractor, database), name="catalog", daemon=True).start()
+    catalog = (settings, parts.extractor, database)
+    threading.Thread(target=publish_catalog, args=catalog, name="catalog", daemon=True).start()
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
     stop.wait()
     log.info("worker stops", executor=executor)

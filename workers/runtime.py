@@ -58,12 +58,11 @@ class Runtime:
     def write(self, work: Callable[[Session], Result]) -> Result:
         """Such a transaction, again and again until no outage of the database interrupts it."""
 
-        @outlast_outages
         def write() -> Result:
             with self.transaction() as session:
                 return work(session)
 
-        return write()
+        return outlast_outages(write, longest_pause=self.settings.database_retry_seconds)()
 
     def close(self) -> None:
         """End the processes and give the connections back."""

@@ -16,7 +16,6 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 FIRST_PAUSE_SECONDS = 0.25
-LONGEST_PAUSE_SECONDS = 5.0
 # Connection exceptions, insufficient resources, operator intervention (shut down, crashed, starting up), system errors.
 LOST_CLASSES = ("08", "53", "57", "58")
 # Failed over to a replica; serialization failure; deadlock; a session ended while idle in its transaction.
@@ -50,12 +49,16 @@ def is_outage(error: BaseException) -> bool:
     return state != QUERY_CANCELED and (state[:2] in LOST_CLASSES or state in LOST_STATES)
 
 
-def outlast_outages(work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """The same function, run again from its beginning until no outage interrupts it, however long that takes."""
+def outlast_outages(work: Callable[Parameters, Result], *, longest_pause: float) -> Callable[Parameters, Result]:
+    """The same function, run again from its beginning until no outage interrupts it, however long that takes.
+
+    Args:
+        longest_pause: seconds between two attempts; the first come sooner.
+    """
 
     @wraps(work)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        pause = FIRST_PAUSE_SECONDS
+        pause = min(FIRST_PAUSE_SECONDS, longest_pause)
         while True:
             try:
                 return work(*args, **kwargs)
@@ -64,6 +67,6 @@ def outlast_outages(work: Callable[Parameters, Result]) -> Callable[Parameters, 
                     raise
                 log.warning("waiting for the database", work=work.__name__, error=type(error).__name__)
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - only spreads the attempts
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, longest_pause)
 
     return run

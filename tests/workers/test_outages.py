@@ -1,10 +1,12 @@
 """Which errors of a database are waited out, and that waiting does the work once."""
 
 import sqlite3
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
+from dbos import _sys_db
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -62,36 +64,68 @@ def test_a_wrong_query_is_none(error: Exception) -> None:
     assert not is_outage(error)
 
 
-def test_work_is_repeated_until_no_outage_interrupts_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outages, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(outages, "LONGEST_PAUSE_SECONDS", 0.001)
+def test_work_is_repeated_until_no_outage_interrupts_it() -> None:
     failures: list[Exception] = [wrapped(psycopg.OperationalError("connection is bad")) for _ in range(50)]
 
-    @outlast_outages
     def work() -> str:
         if failures:
             raise failures.pop()
         return "done"
 
-    assert work() == "done"
+    assert outlast_outages(work, longest_pause=0.001)() == "done"
+
+
+@dataclass
+class Outage:
+    """A database that is away until a clock, which only sleeping moves, says so many seconds."""
+
+    seconds: float
+    clock: float = 0
+    attempts: int = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def query(self) -> str:
+        self.attempts += 1
+        if self.clock < self.seconds:
+            raise wrapped(psycopg.OperationalError("connection is bad"))
+        return "answered"
+
+
+TEN_MINUTES = 600
+
+
+def test_ten_minutes_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    outage = Outage(TEN_MINUTES)
+    monkeypatch.setattr(outages, "time", outage)
+    assert outlast_outages(outage.query, longest_pause=5)() == "answered"
+    assert outage.clock < TEN_MINUTES + 5
+    assert outage.attempts < 300
+
+
+def test_the_engine_waits_ten_minutes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    outage = Outage(TEN_MINUTES)
+    monkeypatch.setattr(_sys_db, "retriable_postgres_exception", _sys_db.retriable_postgres_exception)
+    monkeypatch.setattr(_sys_db, "time", outage)
+    engine.widen_retries()
+    assert _sys_db.db_retry()(outage.query)() == "answered"
+    assert outage.clock < TEN_MINUTES + 90
 
 
 def test_another_error_is_raised_at_once() -> None:
     calls: list[Any] = []
 
-    @outlast_outages
     def work() -> None:
         calls.append(None)
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):
-        work()
+        outlast_outages(work, longest_pause=0.001)()
     assert len(calls) == 1
 
 
 def test_the_engine_asks_the_same_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dbos import _sys_db
-
     monkeypatch.setattr(_sys_db, "retriable_postgres_exception", _sys_db.retriable_postgres_exception)
     monkeypatch.setattr(_sys_db.time, "sleep", lambda seconds: None)
     failures: list[Exception] = [wrapped(psycopg.OperationalError("connection is bad")) for _ in range(5)]
