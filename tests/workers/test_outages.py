@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import outages
-from app.db.outages import is_outage, outlast_outages
+from app.db.outages import is_full, is_outage, outlast_outages
 from workers import engine
 
 
@@ -62,6 +62,21 @@ def test_a_lost_database_is_an_outage(error: Exception) -> None:
 )
 def test_a_wrong_query_is_none(error: Exception) -> None:
     assert not is_outage(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (wrapped(sqlite_error(sqlite3.SQLITE_FULL)), True),
+        (wrapped(sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE)), True),
+        (wrapped(psycopg.errors.DiskFull("could not extend file")), True),
+        (wrapped(sqlite_error(sqlite3.SQLITE_BUSY)), False),
+        (wrapped(psycopg.OperationalError("connection is bad")), False),
+        (PoolTimeout("QueuePool limit reached"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_a_lost_database(error: Exception, full: bool) -> None:
+    assert is_full(error) is full
 
 
 def test_work_is_repeated_until_no_outage_interrupts_it() -> None:

@@ -290,6 +290,7 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
             keys=missing,
             transforms_of_job=tuple(transforms),
         )
+        log.info("the device begins a model", images=len(command.sample_indices))
         try:
             result = runtime.extractor.extract(command, progress=follower.progress, should_stop=follower.should_stop)
         except Problem as problem:
