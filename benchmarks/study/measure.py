@@ -11,7 +11,7 @@ NAME_test_probabilities.npz with y_test, and MODEL__seed0 for each model).
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.contracts.models import InputConfiguration
 from benchmarks.study import targets, zoo
 from estimators.arrays.sampling import stratified_folds
 from workers.device.fine_tuning import FineTuner, Images, Recipe, negative_log_likelihood
 from workers.images import transforms
 
-SIZE = 96
 FOLDS = 3
-SEEDS = 1
 TRIAL = Recipe()
-FULL = {"epochs": 8, "shift": 0.08}
+FULL = {"epochs": 6, "shift": 0.08}
+# In this order, each for all targets: a study that is cut off is still about all of them.
+STAGES = ("truth", "trial", "native", "noise")
 
 
 class Cells:
@@ -56,74 +57,99 @@ class Cells:
             return dict(data)
 
 
-def pixels_of(target: targets.Target, rows: NDArray[np.int64], config: Mapping[str, Any]) -> NDArray[np.uint8]:
+def pixels_of(target: targets.Target, rows: NDArray[np.int64], config: InputConfiguration) -> NDArray[np.uint8]:
     """(n, H, W, 3)."""
     transform = transforms.build(config)
     return np.stack([transform(target.read(int(row))) for row in rows])
 
 
-def measure_evidence(cells: Cells, target: targets.Target, entry: Mapping[str, Any], folder: Path) -> None:
-    """Features and source probabilities of the training images, by the model's own transform and at ``SIZE``."""
-    for name, size in (("native", None), (str(SIZE), SIZE)):
-        identity = f"{target.name}/{entry['name']}/evidence-{name}"
-        if identity in cells.found:
-            continue
+class Measurement:
+    """One model on one target."""
+
+    def __init__(
+        self, cells: Cells, target: targets.Target, pixels: NDArray[np.uint8], entry: Mapping[str, Any], folder: Path
+    ) -> None:
+        """``pixels``: of the images to train on, then those to test on, at the size of the target."""
+        self._cells, self._target, self._pixels, self._entry, self._folder = cells, target, pixels, entry, folder
+        self._labels = target.labels[np.concatenate([target.train, target.test])]
+
+    def measure(self, stage: str, given: Path | None) -> None:
+        """What is missing of one stage."""
+        match stage:
+            case "truth":
+                if given is None or not take_truth(self._cells, self._target, self._entry, given):
+                    self.truth(seed=0)
+                self.evidence(self._target.size)
+            case "trial":
+                self.trial()
+            case "native":
+                self.evidence(None)
+            case "noise":
+                self.truth(seed=1)
+
+    def evidence(self, size: int | None) -> None:
+        """Features and source probabilities: of all images at a size, or of those to train on by the model's own
+        transform.
+        """
+        identity = self._identity(f"evidence-{size or 'native'}")
+        if identity in self._cells.found:
+            return
         started = time.perf_counter()
-        config = zoo.input_of(entry, size)
-        pixels = pixels_of(target, target.train, config)
-        features, probabilities = zoo.frozen(zoo.build(entry, folder), pixels, config)
-        labels = target.labels[target.train]
-        seconds = round(time.perf_counter() - started, 2)
-        cells.add(identity, {"seconds": seconds}, features=features, probabilities=probabilities, labels=labels)
+        config = zoo.input_of(self._entry, size)
+        pixels = self._pixels if size else pixels_of(self._target, self._target.train, config)
+        features, probabilities = zoo.frozen(zoo.build(self._entry, self._folder), pixels, config)
+        arrays = {"features": features, "probabilities": probabilities, "labels": self._labels[: len(pixels)]}
+        self._cells.add(identity, {"seconds": round(time.perf_counter() - started, 2)}, **arrays)
 
+    def trial(self) -> None:
+        """Short fine-tunings on the training images, each predicting the fold that it has not seen."""
+        missing = [fold for fold in range(FOLDS) if self._identity(f"trial-{fold}") not in self._cells.found]
+        if not missing:
+            return
+        count = self._target.train.size
+        labels = self._labels[:count]
+        folds = stratified_folds(labels, FOLDS)
+        tuner = self._tuner(self._pixels[:count], labels)
+        for fold in missing:
+            held_out = np.flatnonzero(folds == fold)
+            self._run(f"trial-{fold}", tuner, np.flatnonzero(folds != fold), held_out, TRIAL, 0)
 
-def measure_trial(
-    cells: Cells,
-    target: targets.Target,
-    entry: Mapping[str, Any],
-    folder: Path,
-    pixels: NDArray[np.uint8],
-    wanted: Sequence[int],
-) -> None:
-    """Short fine-tunings on the training images, each predicting the fold that it has not seen."""
-    missing = [fold for fold in wanted if f"{target.name}/{entry['name']}/trial-{fold}" not in cells.found]
-    if not missing:
-        return
-    labels = target.labels[target.train]
-    folds = stratified_folds(labels, FOLDS)
-    tuner = FineTuner(zoo.build(entry, folder), _images(entry, pixels, labels, target.classes), torch.device("cpu"))
-    for fold in missing:
-        held_out = np.flatnonzero(folds == fold)
-        outcome = tuner.run(np.flatnonzero(folds != fold), held_out, TRIAL)
-        values = {
-            "nll": outcome.nll,
-            "accuracy": outcome.accuracy,
-            "probe_accuracy": outcome.probe_accuracy,
-            "seconds": round(outcome.seconds, 2),
-        }
-        arrays = {"probabilities": outcome.probabilities, "rows": held_out, "labels": labels[held_out]}
-        cells.add(f"{target.name}/{entry['name']}/trial-{fold}", values, **arrays)
+    def truth(self, seed: int) -> None:
+        """The full fine-tuning on the training images, scored on the test images."""
+        if self._identity(f"truth-{seed}") in self._cells.found:
+            return
+        count = self._target.train.size
+        rows = np.arange(len(self._pixels))
+        recipe = Recipe(**FULL, flip=self._target.flip)
+        tuner = self._tuner(self._pixels, self._labels)
+        self._run(f"truth-{seed}", tuner, rows[:count], rows[count:], recipe, seed)
 
-
-def measure_truth(cells: Cells, target: targets.Target, entry: Mapping[str, Any], folder: Path, seeds: int) -> None:
-    """The full fine-tuning on the training images, scored on the test images."""
-    wanted = [seed for seed in range(seeds) if f"{target.name}/{entry['name']}/truth-{seed}" not in cells.found]
-    if not wanted:
-        return
-    rows = np.concatenate([target.train, target.test])
-    pixels, labels = pixels_of(target, rows, zoo.input_of(entry, SIZE)), target.labels[rows]
-    train, test = np.arange(target.train.size), np.arange(target.train.size, rows.size)
-    tuner = FineTuner(zoo.build(entry, folder), _images(entry, pixels, labels, target.classes), torch.device("cpu"))
-    for seed in wanted:
-        outcome = tuner.run(train, test, Recipe(**FULL, flip=target.flip), seed=seed)
+    def _run(
+        self,
+        cell: str,
+        tuner: FineTuner,
+        train: NDArray[np.int64],
+        held_out: NDArray[np.int64],
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        outcome = tuner.run(train, held_out, recipe, seed=seed)
         values = {
             "accuracy": outcome.accuracy,
             "nll": outcome.nll,
             "probe_accuracy": outcome.probe_accuracy,
             "seconds": round(outcome.seconds, 2),
         }
-        identity = f"{target.name}/{entry['name']}/truth-{seed}"
-        cells.add(identity, values, probabilities=outcome.probabilities, labels=labels[test])
+        arrays = {"probabilities": outcome.probabilities, "rows": held_out, "labels": self._labels[held_out]}
+        self._cells.add(self._identity(cell), values, **arrays)
+
+    def _tuner(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> FineTuner:
+        mean, std = tuple(self._entry["mean"]), tuple(self._entry["std"])
+        images = Images(pixels, labels, self._target.classes, mean, std)
+        return FineTuner(zoo.build(self._entry, self._folder), images, torch.device("cpu"))
+
+    def _identity(self, cell: str) -> str:
+        return f"{self._target.name}/{self._entry['name']}/{cell}"
 
 
 def take_truth(cells: Cells, target: targets.Target, entry: Mapping[str, Any], truth: Path) -> bool:
@@ -141,40 +167,29 @@ def take_truth(cells: Cells, target: targets.Target, entry: Mapping[str, Any], t
     return True
 
 
-def _images(entry: Mapping[str, Any], pixels: NDArray[np.uint8], labels: NDArray[np.int64], classes: int) -> Images:
-    return Images(pixels, labels, classes, tuple(entry["mean"]), tuple(entry["std"]))
-
-
 def main() -> None:
-    """Measure what is missing, target by target."""
+    """Measure what is missing, stage by stage and target by target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", metavar="TARGET[=DIR]")
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--truth", type=Path)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the fine-tuned truth")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cells = Cells(arguments.work)
+    entries = zoo.entries(arguments.zoo)
     chosen = [named.partition("=") for named in arguments.targets]
     found = [targets.load(name, Path(path) if path else None, arguments.truth) for name, _, path in chosen]
-    # One fold of every model on every target before the others: a study that is cut off is still about all of them.
-    for wanted in ([0], list(range(FOLDS))):
+    for stage in arguments.stages:
         for target in found:
             shape = f"{target.classes} classes, {target.train.size} to train on, {target.test.size} to test on"
-            print(f"{target.name}: {shape}", flush=True)
-            _measure(cells, target, arguments, wanted)
-
-
-def _measure(cells: Cells, target: targets.Target, arguments: argparse.Namespace, wanted: Sequence[int]) -> None:
-    entries = zoo.entries(arguments.zoo)
-    squashed = pixels_of(target, target.train, zoo.input_of(entries[0], SIZE))
-    for entry in entries:
-        measure_evidence(cells, target, entry, arguments.zoo)
-        measure_trial(cells, target, entry, arguments.zoo, squashed, wanted)
-        if arguments.truth is None or not take_truth(cells, target, entry, arguments.truth):
-            measure_truth(cells, target, entry, arguments.zoo, arguments.seeds)
+            print(f"{stage} of {target.name}: {shape}", flush=True)
+            rows = np.concatenate([target.train, target.test])
+            pixels = pixels_of(target, rows, zoo.input_of(entries[0], target.size))
+            for entry in entries:
+                Measurement(cells, target, pixels, entry, arguments.zoo).measure(stage, arguments.truth)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from app.contracts.models import InputConfiguration
 from workers.device.forward import forward
 
 BATCH = 32
@@ -46,20 +47,25 @@ def build(entry: Mapping[str, Any], folder: Path) -> nn.Module:
     return module
 
 
-def input_of(entry: Mapping[str, Any], size: int | None) -> dict[str, Any]:
+def input_of(entry: Mapping[str, Any], size: int | None) -> InputConfiguration:
     """The model's own input, or every image squashed to ``size``."""
-    own = {name: entry[name] for name in ("input_size", "mean", "std", "crop_pct", "interpolation")}
-    if size is None:
-        return own | {"crop_mode": "center"}
-    squashed = {"input_size": [3, size, size], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear"}
-    return own | squashed
+    own = InputConfiguration(
+        input_size=entry["input_size"],
+        mean=entry["mean"],
+        std=entry["std"],
+        crop_pct=entry["crop_pct"],
+        crop_mode="center",
+        interpolation=entry["interpolation"],
+    )
+    squashed = {"input_size": (3, size, size), "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bilinear"}
+    return own if size is None else own.model_copy(update=squashed)
 
 
 def frozen(
-    model: nn.Module, pixels: NDArray[np.uint8], config: Mapping[str, Any]
+    model: nn.Module, pixels: NDArray[np.uint8], config: InputConfiguration
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(N, D) features and (N, S) source probabilities."""
-    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
     features, probabilities = [], []
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
