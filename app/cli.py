@@ -1,4 +1,4 @@
-"""`forerank`: serve, work, migrate, rank, and fetch the offline zoo. Starts workers as processes, imports none."""
+"""`forerank`: serve, work, migrate, rank, fine-tune, fetch the offline zoo. Starts workers as processes."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from app import cli_client, cli_keys
+from app import cli_client, cli_finetune, cli_keys
 from app.cli_keys import commands as key_commands
 from app.settings import Settings
 
@@ -31,7 +31,7 @@ app.add_typer(zoo_commands, name="zoo")
 app.add_typer(key_commands, name="key")
 app.add_typer(cli_keys.commands, name="key")
 app.add_typer(cli_client.schedule_commands, name="schedule")
-for command in (cli_client.rank, cli_client.results, cli_client.leaderboard):
+for command in (cli_client.rank, cli_client.results, cli_client.leaderboard, cli_finetune.finetune):
     app.command()(command)
 app.command("retention")(cli_client.retain)
 zoo_commands.command("create")(cli_client.create_zoo)

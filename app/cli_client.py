@@ -141,10 +141,11 @@ def leaderboard(
     with connected(url) as client:
         board = client.call("GET", f"/v1/leaderboards/{quote(target, safe='')}", query=given)
     columns = ("rank", "model", "value", "parameters", "images_per_second", "license")
-    _print_rows(board["rows"], columns, output, board)
+    print_rows(board["rows"], columns, output, board)
 
 
-def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], output: Output, whole: Any) -> None:
+def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], output: Output, whole: Any) -> None:
+    """The named members of each row as a table or as CSV, or the whole answer as JSON."""
     if output is Output.JSON:
         typer.echo(json.dumps(whole, indent=1))
     elif output is Output.CSV:
@@ -179,7 +180,7 @@ def create_zoo(
         zoo = client.call("POST", "/v1/zoos", body)
     for entry in zoo["unavailable"]:
         typer.echo(f"{entry['name']}: {entry['problem']['detail']}", err=True)
-    _print_rows(zoo["models"], ("name", "state", "id"), Output.TABLE, zoo)
+    print_rows(zoo["models"], ("name", "state", "id"), Output.TABLE, zoo)
 
 
 def list_zoos(output: OutputOption = Output.TABLE, url: UrlOption = "http://127.0.0.1:8000") -> None:
@@ -187,7 +188,7 @@ def list_zoos(output: OutputOption = Output.TABLE, url: UrlOption = "http://127.
     with connected(url) as client:
         zoos = client.call("GET", "/v1/zoos?limit=200")["items"]
     rows = [{**zoo, "models": len(zoo["models"])} for zoo in zoos]
-    _print_rows(rows, ("name", "models", "missing", "id"), output, zoos)
+    print_rows(rows, ("name", "models", "missing", "id"), output, zoos)
 
 
 def retain(
@@ -240,7 +241,7 @@ def list_schedules(output: OutputOption = Output.TABLE, url: UrlOption = "http:/
     """Print the schedules."""
     with connected(url) as client:
         found = client.call("GET", "/v1/schedules?limit=200")["items"]
-    _print_rows(found, ("name", "state", "cron", "time_zone", "next_run_at", "id"), output, found)
+    print_rows(found, ("name", "state", "cron", "time_zone", "next_run_at", "id"), output, found)
 
 
 @schedule_commands.command("run")

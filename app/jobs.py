@@ -63,6 +63,8 @@ class Workflow(StrEnum):
     EXTRACT = "extract"
     SCORE = "score"
     TRY = "try"
+    FINE_TUNE = "fine_tune"
+    FINE_TUNE_ONCE = "fine_tune_once"
     DELIVER = "deliver"
     FIRE_SCHEDULE = "fire_schedule"
     RUN_SCHEDULE = "run_schedule"
@@ -154,6 +156,10 @@ class Jobs:
     def rank(self, session: Session, ranking_id: str, *, priority: int) -> None:
         """Have the workers do a ranking, once this transaction commits."""
         self._enqueue(session, Workflow.RANK, Queue.RANKINGS, ranking_id, ranking_id, priority=priority)
+
+    def fine_tune(self, session: Session, fine_tuning_id: str, *, priority: int) -> None:
+        """Have the workers do a full fine-tuning, once this transaction commits."""
+        self._enqueue(session, Workflow.FINE_TUNE, Queue.RANKINGS, fine_tuning_id, fine_tuning_id, priority=priority)
 
     def deliver(self, session: Session, delivery_id: str, *, number: int) -> None:
         """Have a worker send a message for the n-th time, once this transaction commits."""

@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     extractor_memory_megabytes: float = Field(
         0, ge=0, description="Host memory of a model beyond the libraries'. 0: four fifths of the machine's."
     )
-    trial_time_limit_seconds: float = Field(14400, gt=0, description="One fold of one model's trial.")
+    trial_time_limit_seconds: float = Field(
+        14400, gt=0, description="One fold of a trial, or one run of a fine-tuning."
+    )
     scoring_time_limit_seconds: float = Field(3600, gt=0, description="All metrics of one model, or all ensembles.")
     scorer_memory_megabytes: float = Field(
         0, ge=0, description="Of one scorer beyond its libraries. 0: four fifths of the machine's."
@@ -209,6 +211,11 @@ class Settings(BaseSettings):
     def rankings_folder(self) -> Path:
         """Terms of ensembles, a folder a ranking."""
         return self.home / "rankings"
+
+    @property
+    def fine_tunings_folder(self) -> Path:
+        """Fine-tuned weights, a folder a fine-tuning."""
+        return self.home / "finetunes"
 
     @property
     def zoo_folder(self) -> Path:

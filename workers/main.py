@@ -21,6 +21,7 @@ from workers import engine, runtime
 from workers.device.extractor import Extractor
 from workers.device.trainer import Trainer
 from workers.errors import Problem, Stopping
+from workers.finetunes import workflow as finetunes
 from workers.images.reading import ImageReaders
 from workers.inspection import workflow as inspections
 from workers.inspection.description import describe_old_models
@@ -36,7 +37,7 @@ from workers.waiting import WaitingWork
 from workers.webhooks import workflow as deliveries
 
 log = structlog.stdlib.get_logger(__name__)
-WORKFLOWS = (inspections, rankings, schedules, deliveries, retention)
+WORKFLOWS = (inspections, rankings, finetunes, schedules, deliveries, retention)
 # A parent only waits, so many may; what computes is bounded by the device and the cores.
 RANKINGS_AT_ONCE = 32
 # All of them share the readers of images.

@@ -26,6 +26,7 @@ TAGS = [
     {"name": "models", "description": "Pre-trained networks that can be loaded."},
     {"name": "zoos", "description": "Named sets of models."},
     {"name": "rankings", "description": "Jobs: a data set, models and metrics; scores, ranks and ensembles."},
+    {"name": "finetunes", "description": "Jobs: models fine-tuned in full, and tested on images held out."},
     {"name": "metrics", "description": "What can be computed, and how to read it."},
     {"name": "scores", "description": "Metrics of arrays that you send, at once."},
     {"name": "schedules", "description": "Rankings that a cron expression repeats, their reports, and leaderboards."},

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.contracts.trials import FoldCommand, FoldResult
+from app.contracts.fine_tuning import FineTuningCommand, FineTuningResult
 from app.processes.parent import ChildProcess
 from app.processes.role import Progress, Role
 from app.settings import Settings
@@ -27,16 +27,16 @@ class Trainer:
         """Of the running process, if there is one."""
         return self._process.process_id
 
-    def run_fold(
+    def fine_tune(
         self,
-        command: FoldCommand,
+        command: FineTuningCommand,
         *,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
-    ) -> FoldResult:
-        """See `workers.device.trials.run_fold`."""
-        return FoldResult.read(
-            self._process.call("run_fold", command.plain(), progress=progress, should_stop=should_stop)
+    ) -> FineTuningResult:
+        """See `workers.device.training.fine_tune`."""
+        return FineTuningResult.read(
+            self._process.call("fine_tune", command.plain(), progress=progress, should_stop=should_stop)
         )
 
     def close(self) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.contracts.fine_tuning import FineTuningRecipe
 from app.contracts.models import InputConfiguration, ModelCard
-from app.contracts.trials import FineTuningRecipe
 from app.settings import Settings
 from workers.errors import EvidenceMissing
 from workers.store.entries import EntryStore
 from workers.store.features import entries_of
 
 # Raise it when the code of fine-tuning changes what it computes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +38,36 @@ class Predictions:
     manifest: dict[str, Any]
 
 
-def fold_key(
+def run_key(
     card: ModelCard,
     *,
     dataset_fingerprint: str,
     sample_indices: Sequence[int] | NDArray[np.integer],
     transform: InputConfiguration,
-    folds: int,
-    fold: int,
+    train: Sequence[int] | NDArray[np.integer],
+    held_out: Sequence[int] | NDArray[np.integer],
     recipe: FineTuningRecipe,
 ) -> str:
     """SHA-256 over canonical JSON of all that the predictions depend on."""
-    indices = np.ascontiguousarray(sample_indices, dtype="<i8")
     content = {
         "format": FORMAT_VERSION,
-        "kind": "fold",
+        "kind": "predictions",
         "weights": card.weights_digest,
         "architecture": card.architecture,
         "arguments": card.arguments,
         "transform": transform.plain(),
         "dataset": dataset_fingerprint,
-        "sample": hashlib.sha256(indices.tobytes()).hexdigest(),
-        "folds": folds,
-        "fold": fold,
+        "sample": _digest(sample_indices),
+        "train": _digest(train),
+        "held_out": _digest(held_out),
         "recipe": recipe.plain(),
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(positions: Sequence[int] | NDArray[np.integer]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(positions, dtype="<i8").tobytes()).hexdigest()
 
 
 class TrialStore:

@@ -1,36 +1,36 @@
 """The steps of a trial: ids in, small JSON out, everything else through the database and the store."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import numpy as np
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from app.contracts.fine_tuning import FineTuningCommand, FineTuningRecipe, FineTuningResult
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import failure
-from app.contracts.trials import FineTuningRecipe, FoldCommand, FoldResult, TrialChoice
+from app.contracts.trials import ImageChoice, TrialChoice
 from app.db.advice_tables import RankingTrial, TrialState
-from app.db.outages import is_outage
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import LIVE_TRIALS, Trials
 from app.db.tables import Model, Ranking, now
 from app.tasks.catalog import TASKS
+from estimators.arrays.sampling import stratified_folds
 from estimators.comparison.recommendation import still_in_race
 from workers.errors import Problem, Stopped
 from workers.ranking.advice import promising
 from workers.ranking.planning import Sample, draw
 from workers.runtime import Runtime, current
-from workers.store.trials import TrialStore, fold_key
+from workers.store.trials import TrialStore, run_key
+from workers.trials.following import RunFollower
 from workers.trials.predictions import held_out
 
 log = structlog.stdlib.get_logger(__name__)
-PROGRESS_SECONDS = 0.5
-LOOK_FOR_CANCEL_SECONDS = 1.0
 BUDGET_SPENT = "the trial's budget of {:g} s was spent"
 EXCLUDED = "after fold {} of {} its loss is surely not among the lowest {}"
 
@@ -105,9 +105,14 @@ def try_fold(ranking_id: str, model_id: str, fold: int) -> bool:
             return False
         command = fold_command(runtime, ranking, model, choice, fold)
         row.state, row.stage, row.done, row.total = TrialState.RUNNING, "waiting", 0, 0
-    follower = _Follower(runtime, ranking_id, model_id, choice, left)
+    follower = RunFollower(
+        runtime,
+        tell=lambda session, values: Trials(session).change(ranking_id, model_id, **values),
+        is_over=lambda session: (state := Rankings(session).state(ranking_id)) is None or state.is_final,
+        seconds_left=left,
+    )
     try:
-        result = runtime.trainer.run_fold(command, progress=follower.progress, should_stop=follower.should_stop)
+        result = runtime.trainer.fine_tune(command, progress=follower.progress, should_stop=follower.should_stop)
     except Stopped:
         with runtime.transaction() as session:
             if follower.is_late and (row := Trials(session).get(ranking_id, model_id)) is not None:
@@ -121,7 +126,7 @@ def try_fold(ranking_id: str, model_id: str, fold: int) -> bool:
     return True
 
 
-def _record(ranking_id: str, model_id: str, fold: int, key: str, result: FoldResult, session: Session) -> None:
+def _record(ranking_id: str, model_id: str, fold: int, key: str, result: FineTuningResult, session: Session) -> None:
     row = Trials(session).get(ranking_id, model_id)
     if row is None or row.folds_done > fold:
         return
@@ -144,37 +149,50 @@ def fail_trial(ranking_id: str, model_id: str, detail: str, code: str = "interna
         )
 
 
-def fold_command(runtime: Runtime, ranking: Ranking, model: Model, choice: TrialChoice, fold: int) -> FoldCommand:
+def fold_command(runtime: Runtime, ranking: Ranking, model: Model, choice: TrialChoice, fold: int) -> FineTuningCommand:
     """What the trainer is told."""
+    sample = draw(runtime.settings, TASKS[ranking.request.task], ranking.target_id, ranking.request.sample)
+    folds = stratified_folds(sample.index.labels[sample.indices], choice.folds, seed=choice.seed)
+    recipe = FineTuningRecipe(epochs=choice.epochs, flip=choice.flip, seed=choice.seed)
+    return run_command(model, sample, choice, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold), recipe)
+
+
+def run_command(
+    model: Model,
+    sample: Sample,
+    choice: ImageChoice,
+    train: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    recipe: FineTuningRecipe,
+) -> FineTuningCommand:
+    """What the trainer is told; ``train`` and ``held_out`` are positions within the sample."""
     if model.card is None:
         raise ValueError(f"{model.id} was not inspected")
-    sample: Sample = draw(runtime.settings, TASKS[ranking.request.task], ranking.target_id, ranking.request.sample)
-    transform = trial_input(model.card.input, choice)
-    recipe = FineTuningRecipe(epochs=choice.epochs, flip=choice.flip, seed=choice.seed)
-    key = fold_key(
+    transform = image_input(model.card.input, choice)
+    key = run_key(
         model.card,
         dataset_fingerprint=sample.index.fingerprint,
         sample_indices=sample.indices,
         transform=transform,
-        folds=choice.folds,
-        fold=fold,
+        train=train,
+        held_out=held_out,
         recipe=recipe,
     )
-    return FoldCommand(
+    return FineTuningCommand(
         spec=model.spec,
         card=model.card,
         dataset_id=sample.dataset_id,
         sample_indices=tuple(sample.indices.tolist()),
+        train=tuple(train.tolist()),
+        held_out=tuple(held_out.tolist()),
         key=key,
         input=transform,
-        folds=choice.folds,
-        fold=fold,
         recipe=recipe,
     )
 
 
-def trial_input(own: InputConfiguration, choice: TrialChoice) -> InputConfiguration:
-    """The model's normalisation on images of the trial's size."""
+def image_input(own: InputConfiguration, choice: ImageChoice) -> InputConfiguration:
+    """The model's normalisation on images of the asked size."""
     changed: dict[str, Any] = {}
     if choice.size is not None:
         changed["input_size"] = (own.input_size[0], choice.size, choice.size)
@@ -189,59 +207,3 @@ def _seconds_left(choice: TrialChoice, row: RankingTrial) -> float | None:
         return None
     end = row.created_at + timedelta(seconds=choice.budget_seconds)
     return max(0.0, (end - now()).total_seconds())
-
-
-class _Follower:
-    """Writes progress to the model's row, and sees when the ranking is cancelled or the budget is spent."""
-
-    def __init__(
-        self, runtime: Runtime, ranking_id: str, model_id: str, choice: TrialChoice, seconds_left: float | None
-    ) -> None:
-        self._runtime = runtime
-        self._ranking_id = ranking_id
-        self._model_id = model_id
-        self._end = None if seconds_left is None else time.monotonic() + seconds_left
-        self._told = self._looked = 0.0
-        self._stage = ""
-        self._over = False
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the budget is spent."""
-        return self._end is not None and time.monotonic() >= self._end
-
-    def progress(self, event: Mapping[str, Any]) -> None:
-        """Write stage, counts and the seconds that this fold will still take, twice a second at most."""
-        if event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
-            return
-        self._told, self._stage = time.monotonic(), event["stage"]
-        try:
-            with self._runtime.transaction() as session:
-                Trials(session).change(
-                    self._ranking_id,
-                    self._model_id,
-                    stage=event["stage"],
-                    done=event["done"],
-                    total=event["total"],
-                    seconds_left=event.get("seconds_left"),
-                )
-        except SQLAlchemyError as error:
-            if not is_outage(error):
-                raise
-            log.warning("progress was not written", ranking=self._ranking_id, model=self._model_id)
-
-    def should_stop(self) -> bool:
-        """Asked about ten times a second; the database is asked once a second at most."""
-        if self.is_late:
-            return True
-        if not self._over and time.monotonic() - self._looked > LOOK_FOR_CANCEL_SECONDS:
-            self._looked = time.monotonic()
-            try:
-                with self._runtime.database.reading() as session:
-                    state = Rankings(session).state(self._ranking_id)
-                self._over = state is None or state.is_final
-            except SQLAlchemyError as error:
-                if not is_outage(error):
-                    raise
-                log.warning("the database does not answer", ranking=self._ranking_id, model=self._model_id)
-        return self._over

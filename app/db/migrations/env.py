@@ -5,6 +5,7 @@ from alembic import context
 from app.db import (  # noqa: F401 - their tables are part of the metadata
     advice_tables,
     retention_tables,
+    fine_tuning_tables,
     schedule_tables,
     webhook_tables,
 )

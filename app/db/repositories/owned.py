@@ -8,11 +8,12 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.db.fine_tuning_tables import FineTuning
 from app.db.schedule_tables import Schedule
 from app.db.tables import Dataset, Model, Ranking, Zoo
 from app.db.webhook_tables import Webhook
 
-Row = TypeVar("Row", Dataset, Model, Zoo, Ranking, Webhook, Schedule)
+Row = TypeVar("Row", Dataset, Model, Zoo, Ranking, Webhook, Schedule, FineTuning)
 
 
 class OwnedRepository(Generic[Row]):

@@ -4,6 +4,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.contracts.problems import ProblemDocument
+from app.db.fine_tuning_tables import FineTuning
+from app.db.repositories.finetunes import FineTunings
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns
 from app.db.schedule_tables import RunState, ScheduleRun
@@ -18,7 +20,7 @@ from app.db.tables import (
     now,
 )
 
-Waiting = type[Dataset] | type[Model] | type[Ranking] | type[ScheduleRun]
+Waiting = type[Dataset] | type[Model] | type[Ranking] | type[ScheduleRun] | type[FineTuning]
 
 
 class Unfinished:
@@ -33,8 +35,9 @@ class Unfinished:
         for table in (Dataset, Model):
             pending = self.session.scalars(select(table.id).where(table.state == ResourceState.PENDING))
             found.update({f"inspect-{identifier}": (table, identifier) for identifier in pending})
-        running = self.session.scalars(select(Ranking.id).where(Ranking.state.not_in(FINAL_STATES)))
-        found.update({identifier: (Ranking, identifier) for identifier in running})
+        for job in (Ranking, FineTuning):
+            running = self.session.scalars(select(job.id).where(job.state.not_in(FINAL_STATES)))
+            found.update({identifier: (job, identifier) for identifier in running})
         found.update({job: (ScheduleRun, identifier) for identifier, job in ScheduleRuns(self.session).open_jobs()})
         return found
 
@@ -44,6 +47,11 @@ class Unfinished:
             rankings = Rankings(self.session)
             rankings.end_unfinished_runs(identifier, ModelRunState.FAILED, problem)
             rankings.move(identifier, RankingState.FAILED, problem=problem)
+            return
+        if table is FineTuning:
+            finetunes = FineTunings(self.session)
+            finetunes.end_unfinished(identifier, reason=None, problem=problem)
+            finetunes.move(identifier, RankingState.FAILED, problem=problem)
             return
         if table is ScheduleRun:
             ScheduleRuns(self.session).move(identifier, RunState.FAILED, problem=problem, finished_at=now())

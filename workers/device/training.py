@@ -1,7 +1,9 @@
-"""Try one model: train on all folds but one, predict that one, store what was predicted."""
+"""Fine-tune one model on part of a sample, predict another part, store what was predicted and perhaps the weights."""
 
+import os
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,14 @@ import timm
 import torch
 from torch import nn
 
+from app.contracts.fine_tuning import FineTuningCommand, FineTuningResult
 from app.contracts.models import InputConfiguration
-from app.contracts.trials import FoldCommand, FoldResult
 from app.settings import Settings
-from estimators.arrays.sampling import stratified_folds
+from workers.device.exporting import export
 from workers.device.extraction import select_device
-from workers.device.fine_tuning import FineTuner, Images, Recipe
+from workers.device.fine_tuning import FineTuner, Images, Recipe, default_body_rate
 from workers.device.loading import load_model
-from workers.errors import ModelRefused
+from workers.errors import ModelRefused, StorageFull
 from workers.images.cache import ImageCache
 from workers.images.index import IndexStore
 from workers.store.trials import Predictions, TrialStore
@@ -24,17 +26,19 @@ from workers.store.trials import Predictions, TrialStore
 Progress = Callable[[dict[str, Any]], None]
 
 
-def run_fold(command: FoldCommand, settings: Settings, progress: Progress) -> FoldResult:
-    """Fill the store with the predictions of one fold; at once if they are there.
+def fine_tune(command: FineTuningCommand, settings: Settings, progress: Progress) -> FineTuningResult:
+    """Fill the store with the predictions of one run, and keep its weights if asked to; at once if they are there.
 
     Raises:
         ModelRefused: the weights are not those that were inspected.
         FineTuningFailed: see `FineTuner.run`.
+        StorageFull: there is no room for the weights.
     """
     store = TrialStore.of(settings)
+    weights = None if command.weights is None else settings.fine_tunings_folder / command.weights
     with store.lock(command.key):
-        if command.key in store.has_many([command.key]):
-            return FoldResult.read(store.read(command.key).manifest["result"])
+        if command.key in store.has_many([command.key]) and (weights is None or weights.exists()):
+            return FineTuningResult.read(store.read(command.key).manifest["result"])
         progress({"stage": "load", "done": 0, "total": 1})
         loaded = load_model(command.spec, settings)
         if loaded.card.weights_digest != command.card.weights_digest:
@@ -44,18 +48,18 @@ def run_fold(command: FoldCommand, settings: Settings, progress: Progress) -> Fo
         config, warnings = fitting_input(body, command.input, command.card.input, device)
         index = IndexStore(settings).open(command.dataset_id)
         sample = np.array(command.sample_indices, dtype=np.int64)
-        folds = stratified_folds(index.labels[sample], command.folds, seed=command.recipe.seed)
         with ImageCache(settings).open(index, sample, config, progress=progress) as cached:
             images = images_of(cached.pixels, index.labels[sample], config)
-            held_out = np.flatnonzero(folds == command.fold)
-            outcome = FineTuner(body, images, device).run(
-                np.flatnonzero(folds != command.fold),
+            held_out = np.array(command.held_out, dtype=np.int64)
+            tuner = FineTuner(body, images, device)
+            outcome = tuner.run(
+                np.array(command.train, dtype=np.int64),
                 held_out,
-                recipe_of(command),
+                recipe_of(command, body),
                 seed=command.recipe.seed,
                 progress=progress,
             )
-        result = FoldResult(
+        result = FineTuningResult(
             nll=outcome.nll,
             accuracy=outcome.accuracy,
             probe_accuracy=outcome.probe_accuracy,
@@ -67,15 +71,30 @@ def run_fold(command: FoldCommand, settings: Settings, progress: Progress) -> Fo
             device=str(device),
             warnings=warnings,
         )
+        if weights is not None and tuner.network is not None:
+            present = np.unique(index.labels[sample])
+            _keep(weights, tuner.network, command, config, [index.class_names[code] for code in present])
         manifest = {"result": result.plain(), "command": command.plain(), "versions": versions()}
         store.write(command.key, Predictions(held_out, outcome.probabilities, images.labels[held_out], manifest))
     return result
 
 
-def recipe_of(command: FoldCommand) -> Recipe:
+def _keep(file: Path, network: Any, command: FineTuningCommand, config: InputConfiguration, classes: list[str]) -> None:
+    """Write the weights whole or not at all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        export(network, unfinished, card=command.card, config=config, classes=classes)
+        unfinished.replace(file)
+    except OSError as error:
+        raise StorageFull(f"the fine-tuned weights could not be written: {error.strerror or error}") from error
+
+
+def recipe_of(command: FineTuningCommand, body: nn.Module) -> Recipe:
     """The recipe as the fine-tuner takes it."""
     asked = command.recipe
-    return Recipe(epochs=asked.epochs, body_rate=asked.body_rate, shift=asked.shift, flip=asked.flip)
+    rate = asked.rate_multiple * default_body_rate(body)
+    return Recipe(epochs=asked.epochs, body_rate=rate, shift=asked.shift, flip=asked.flip)
 
 
 def images_of(pixels: Any, labels: Any, config: InputConfiguration) -> Images:

@@ -1,0 +1,47 @@
+"""The workflow of a full fine-tuning, and that of one of its runs."""
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
+
+from app.jobs import APPLICATION_VERSION, Queue, Workflow
+from workers.durable import ATTEMPTS, step
+from workers.finetunes import steps
+
+RESULT_POLLING_SECONDS = 0.2
+CHILD_FAILED = "the run's job failed, or the worker died again and again while it ran; the worker's log says why"
+
+is_waiting = step("fine_tuning_is_waiting", steps.is_waiting)
+plan_runs = step("plan_runs", steps.plan_runs)
+run_once = step("run_once", steps.run_once)
+fail_run = step("fail_run", steps.fail_run)
+conclude = step("conclude_fine_tuning", steps.conclude)
+
+
+# It computes nothing that could end its worker, so there is no number of deaths at which it is given up.
+@DBOS.workflow(name=Workflow.FINE_TUNE.value, max_recovery_attempts=None)
+def fine_tune(fine_tuning_id: str) -> str:
+    """Try learning rates, then train and test with the best; a crash costs at most the run that was under way."""
+    while is_waiting(fine_tuning_id):
+        DBOS.sleep(1)
+    while (work := plan_runs(fine_tuning_id))["runs"]:
+        handles = [(number, _start(fine_tuning_id, number, work["priority"])) for number in work["runs"]]
+        for number, handle in handles:
+            try:
+                handle.get_result(polling_interval_sec=RESULT_POLLING_SECONDS)
+            except Exception:
+                fail_run(fine_tuning_id, number, CHILD_FAILED)
+    return conclude(fine_tuning_id)
+
+
+@DBOS.workflow(name=Workflow.FINE_TUNE_ONCE.value, max_recovery_attempts=ATTEMPTS)
+def fine_tune_once(fine_tuning_id: str, number: int) -> bool:
+    """One run; whether it was done."""
+    return run_once(fine_tuning_id, number)
+
+
+def _start(fine_tuning_id: str, number: int, priority: int) -> WorkflowHandle[bool]:
+    with (
+        SetWorkflowID(f"{fine_tuning_id}-run-{number}"),
+        SetEnqueueOptions(priority=priority, app_version=APPLICATION_VERSION),
+    ):
+        handle: WorkflowHandle[bool] = DBOS.enqueue_workflow(Queue.TRIALS.value, fine_tune_once, fine_tuning_id, number)
+    return handle
