@@ -53,7 +53,11 @@ Members = Annotated[list[Reference], Field(min_length=1, max_length=20)]
 class EnsembleReading(Body):
     """How an ensemble is scored. What is left out follows the preset."""
 
-    method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
+    method: Literal["osborn", "ms_leep", "e_leep", "held_out"] = Field(
+        "osborn",
+        description="`held_out`: greedy selection by what linear probes of the models' features predict for images "
+        "that they were not fitted to; it reads `size` alone.",
+    )
     preset: Literal["default", "scale_free", "paper"] = Field(
         "default",
         description="`paper`: every reading as in the publication; `scale_free`: W_D on features divided by the spread "
@@ -84,6 +88,12 @@ class EnsembleChoice(EnsembleReading):
     search: Literal["auto", "greedy", "exact", "local"] | None = Field(
         None, description="`auto`: exact while there are few ensembles, else by swaps. Default: that of the preset."
     )
+
+    @model_validator(mode="after")
+    def _budget_of_terms(self) -> "EnsembleChoice":
+        if self.method == "held_out" and self.max_parameters is not None:
+            raise ValueError("`max_parameters` does not go with the method `held_out`; leave one of them out")
+        return self
 
 
 Layer = Annotated[Text, Field(min_length=1, max_length=200)]

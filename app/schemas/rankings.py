@@ -1,7 +1,7 @@
 """Rankings: where one stands, and the answer."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, computed_field
 
@@ -22,6 +22,7 @@ class GivenEnsembles(EnsembleReading):
         }
     }
 
+    method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
     given_ensembles: list[Members] = Field(min_length=1, max_length=100)
 
 

@@ -1,7 +1,7 @@
 """Ensembles by what their members predict for images they were not fitted to: linear probes, and greedy selection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from estimators.arrays.validation import (
     check_probabilities,
     to_numpy,
 )
+from estimators.ensembles.selection import Selection
 from estimators.score import CannotBeComputed, InvalidEvidence
 
 Numbers = np.ndarray[Any, Any]
+Costs = Sequence[float | None] | None
 
 OBJECTIVES = ("log_loss", "accuracy")
 # The log loss of an image whose class was given less than this is that of this; a class unseen in training has 0.
@@ -204,6 +206,59 @@ def select_held_out(
         trace=tuple(trace),
         level=level,
         resamples=resamples,
+    )
+
+
+def as_selection(
+    found: HeldOutSelection, *, names: Sequence[str], probabilities: Sequence[Array], labels: Array, costs: Costs = None
+) -> Selection:
+    """The same in the form in which ensembles of other methods are told: the value is minus the log loss.
+
+    ``member_terms`` hold each member's own ``accuracy`` and ``log_loss``, ``best_single`` also ``accuracy_gain`` and
+    ``log_loss_gain`` of the ensemble, with intervals.
+
+    Args:
+        names, probabilities, labels: what it was selected from.
+        costs: of every candidate, as parameters; None where one is not known.
+    """
+    table, codes = _checked(names, probabilities, labels)
+    known = dict(zip(names, costs, strict=True)) if costs is not None else {}
+    prices = [known.get(name) for name in found.members]
+    terms = []
+    for name in found.members:
+        correct, losses = _judged(table[names.index(name)], codes)
+        terms.append({"name": name, "accuracy": float(correct.mean()), "log_loss": float(losses.mean())})
+    gain = found.accuracy_gain
+    low, high = (f"{100 * bound:+.1f}" for bound in (gain.low, gain.high))
+    note = (
+        f"held_out: {100 * found.accuracy:.1f} % right by linear probes, {100 * gain.value:+.1f} points against "
+        f"{found.best_single['name']} alone ({100 * found.level:g} % interval {low} to {high}); the images that chose "
+        "the members also judge them"
+    )
+    size = len(found.members)
+    return Selection(
+        method="held_out",
+        size=size,
+        search="greedy",
+        members=found.members,
+        value=-found.log_loss,
+        cost=sum(price for price in prices if price is not None) if None not in prices else None,
+        rank=1,
+        evaluated=sum(len(names) - step for step in range(size)),
+        exhaustive=False,
+        best_value=-found.log_loss,
+        gap=0.0,
+        trace=found.trace,
+        best_single=found.best_single
+        | {"accuracy_gain": asdict(found.accuracy_gain), "log_loss_gain": asdict(found.log_loss_gain)},
+        member_terms=tuple(terms),
+        pair_terms=(),
+        standardization={},
+        terms_used=("log_loss",),
+        left_out={},
+        near_copies=(),
+        notes=(note,),
+        ranking=(),
     )
 
 

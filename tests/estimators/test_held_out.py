@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from estimators import CannotBeComputed, InvalidEvidence
 from estimators.arrays.sampling import stratified_folds
-from estimators.ensembles.held_out import probe_predictions, select_held_out
+from estimators.ensembles.held_out import as_selection, probe_predictions, select_held_out
 from tests.estimators.examples import classes_in_space
 
 
@@ -248,3 +248,27 @@ def test_a_pair_is_the_best_that_holds_the_first_choice() -> None:
     first = int(found.members[0].split()[1])
     pairs = [pair for pair in itertools.combinations(range(6), 2) if first in pair]
     assert found.log_loss == pytest.approx(min(log_loss(table[list(pair)].mean(axis=0), labels) for pair in pairs))
+
+
+def test_told_like_other_ensembles_it_keeps_its_numbers() -> None:
+    table, labels = predictions()
+    names = names_of(table)
+    found = select_held_out(names=names, probabilities=list(table), labels=labels, size=3)
+    told = as_selection(found, names=names, probabilities=list(table), labels=labels, costs=[1.0, 2.0, 3.0, 4.0, 5.0])
+    members = [names.index(name) for name in told.members]
+    assert told.value == pytest.approx(-log_loss(table[members].mean(axis=0), labels))
+    assert told.cost == sum(1.0 + member for member in members)
+    assert [term["accuracy"] for term in told.member_terms] == [accuracy(table[m], labels) for m in members]
+    assert told.best_single is not None
+    single = table[names.index(told.best_single["name"])]
+    gain = accuracy(table[members].mean(axis=0), labels) - accuracy(single, labels)
+    assert told.best_single["accuracy_gain"]["value"] == pytest.approx(gain)
+    assert told.evaluated == 5 + 4 + 3
+
+
+def test_without_all_costs_the_ensemble_has_none() -> None:
+    table, labels = predictions()
+    names = names_of(table)
+    found = select_held_out(names=names, probabilities=list(table), labels=labels, size=2)
+    told = as_selection(found, names=names, probabilities=list(table), labels=labels, costs=[None] * 5)
+    assert told.cost is None

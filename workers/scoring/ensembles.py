@@ -6,10 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from app.contracts.ensembles import EnsembleResult, EnsemblesCommand, PoolMember
 from app.contracts.question import EnsembleChoice
 from app.scoring.ensembles import attempt, reading, save_pool, search
 from app.settings import Settings
+from estimators.ensembles.held_out import as_selection, probe_predictions, select_held_out
 from estimators.ensembles.selection import Selection, build_pool, score_ensemble, select
 from estimators.ensembles.terms import Pool
 from workers.store.features import FeatureStore
@@ -30,9 +33,43 @@ def choose_ensembles(
         return pools[preset]
 
     pool("default")
-    selections: list[Callable[[], Selection]] = [partial(_select, pool, choice) for choice in command.choices]
+    probes = Probes(store, command.models, progress)
+    selections: list[Callable[[], Selection]] = [
+        partial(probes.select, choice) if choice.method == "held_out" else partial(_select, pool, choice)
+        for choice in command.choices
+    ]
     selections += [partial(score_ensemble, pool("default"), members) for members in command.given]
     return [attempt(request, selection) for request, selection in zip(command.requests, selections, strict=True)]
+
+
+class Probes:
+    """Held-out predictions of linear probes of the models, computed once and only if they are asked for."""
+
+    def __init__(
+        self, store: FeatureStore, models: Sequence[PoolMember], progress: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._store, self._models, self._progress = store, models, progress
+        self._found: tuple[list[Any], Any] | None = None
+
+    def select(self, choice: EnsembleChoice) -> Selection:
+        """The ensemble of the best average."""
+        probabilities, labels = self._predictions()
+        names = [model.name for model in self._models]
+        found = select_held_out(names=names, probabilities=probabilities, labels=labels, size=choice.size)
+        costs = [model.parameters for model in self._models]
+        return as_selection(found, names=names, probabilities=probabilities, labels=labels, costs=costs)
+
+    def _predictions(self) -> tuple[list[Any], Any]:
+        if self._found is None:
+            probabilities: list[Any] = []
+            labels: Any = None
+            for done, model in enumerate(self._models):
+                self._progress({"stage": "linear probes", "done": done, "total": len(self._models)})
+                with self._store.open(model.target_key) as evidence:
+                    labels = np.array(evidence.labels)
+                    probabilities.append(probe_predictions(features=np.array(evidence.features), labels=labels))
+            self._found = probabilities, labels
+        return self._found
 
 
 def _select(pool: Callable[[str], Pool], choice: EnsembleChoice) -> Selection:
