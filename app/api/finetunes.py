@@ -6,19 +6,16 @@ from fastapi import APIRouter, Path, Request, Response, status
 from fastapi.responses import FileResponse
 
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
-from app.api.pagination import CursorQuery, LimitQuery, TimeQuery, page_of
+from app.api.pagination import ListingDep
 from app.api.paths import FineTuningPath
 from app.api.problems import problem_responses
 from app.api.representations import FINAL_RESPONSES, represent
 from app.api.route import Route
 from app.contracts.finetunes import FineTuneCreate
-from app.db.fine_tuning_tables import FineTuning
-from app.db.repositories.finetunes import FineTunings
 from app.db.tables import RankingState
 from app.schemas.finetunes import FineTuningAnswer, TrainingTimeAnswer
 from app.schemas.page import Page
 from app.services import finetunes
-from app.submission.finetunes import submit
 
 router = APIRouter(prefix="/v1/finetunes", tags=["finetunes"], route_class=Route)
 
@@ -43,9 +40,9 @@ def create_finetune(
     Every run is a job of the device's queue for trials: it does not hold rankings up, survives a crash, and what it
     predicted is not computed twice. A run that fails is a row of its own.
     """
-    row = submit(session, jobs, caller, body, request_id=request.state.request_id)
-    response.headers.update({"Location": f"/v1/finetunes/{row.id}", "Retry-After": "5"})
-    return finetunes.answers(session, [row])[0]
+    finetune = finetunes.create(session, jobs, caller, body, request_id=request.state.request_id)
+    response.headers.update({"Location": finetune.links["self"], "Retry-After": "5"})
+    return finetune
 
 
 @router.post("/estimates")
@@ -56,40 +53,23 @@ def estimate_finetune(body: FineTuneCreate, session: ReadSessionDep, caller: Rea
 
 @router.get("")
 def list_finetunes(
-    session: ReadSessionDep,
-    caller: ReaderDep,
-    limit: LimitQuery = 50,
-    cursor: CursorQuery = None,
-    state: RankingState | None = None,
-    owner: str | None = None,
-    created_after: TimeQuery = None,
-    created_before: TimeQuery = None,
+    session: ReadSessionDep, caller: ReaderDep, listing: ListingDep, state: RankingState | None = None
 ) -> Page[FineTuningAnswer]:
     """The fine-tunings that you may see, newest first."""
-    rows = FineTunings(session).page(
-        caller,
-        limit=limit,
-        before=cursor,
-        owner=owner,
-        created_after=created_after,
-        created_before=created_before,
-        conditions=[] if state is None else [FineTuning.state == state],
-    )
-    shown = {shown.id: shown for shown in finetunes.answers(session, rows)}
-    return page_of(rows, limit, lambda row: shown[row.id])
+    return finetunes.page(session, caller, listing, state=state)
 
 
 @router.get("/{finetune}", response_model=FineTuningAnswer, responses=FINAL_RESPONSES | problem_responses(404))
 def get_finetune(finetune: FineTuningPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
     """Where a fine-tuning stands, what its models reached, and the learning rate that is recommended for each."""
-    row = finetunes.get(session, caller, finetune)
-    return represent(request, finetunes.answers(session, [row])[0], final=row.state.is_final)
+    shown = finetunes.show(session, caller, finetune)
+    return represent(request, shown, final=shown.state.is_final)
 
 
 @router.get("/{finetune}/runs/{number}/weights", response_class=WeightsResponse, responses=problem_responses(404))
 def get_finetuned_weights(
     finetune: FineTuningPath,
-    number: Annotated[int, Path(ge=0, le=2**31, description="Of a run.")],
+    number: Annotated[int, Path(ge=0, le=2**31, description="Of a run.", examples=[0])],
     session: ReadSessionDep,
     settings: SettingsDep,
     caller: ReaderDep,
@@ -104,8 +84,7 @@ def cancel_finetune(
     finetune: FineTuningPath, session: SessionDep, jobs: JobsDep, caller: SubmitterDep
 ) -> FineTuningAnswer:
     """End a fine-tuning early; the run under way is stopped within seconds. 409 once it has ended."""
-    row = finetunes.cancel(session, jobs, caller, finetune)
-    return finetunes.answers(session, [row])[0]
+    return finetunes.cancel(session, jobs, caller, finetune)
 
 
 @router.delete("/{finetune}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))

@@ -14,4 +14,4 @@ DeliveryPath = Annotated[str, Path(description="Id of a delivery, as in the head
 SchedulePath = Annotated[str, Path(description="Id or name of a schedule.", examples=["nightly"])]
 RunPath = Annotated[str, Path(description="Id of a run, or `latest`.", examples=["latest"])]
 RetentionPath = Annotated[str, Path(description="Id of a run of retention, or `latest`.", examples=["latest"])]
-FineTuningPath = Annotated[str, Path(description="Id or name of a fine-tuning.")]
+FineTuningPath = Annotated[str, Path(description="Id or name of a fine-tuning.", examples=["tuned"])]

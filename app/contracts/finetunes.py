@@ -42,7 +42,15 @@ class FineTuneCreate(FineTuningChoice):
     model_config = Body.model_config | {
         "json_schema_extra": {
             "examples": [
-                {"target": "digits", "models": ["mobilenetv2_100.tv_in1k"], "sample": {"max_samples": 300}, "epochs": 4}
+                {
+                    "name": "tuned",
+                    "target": "digits",
+                    "models": ["mobilenetv2_100.tv_in1k"],
+                    "sample": {"max_samples": 60},
+                    "epochs": 2,
+                    "rate_multiples": [1.0],
+                    "weights": True,
+                }
             ]
         }
     }

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.finetunes import FineTuneCreate
+from app.contracts.listing import Listing
 from app.db.advice_tables import TrialState
 from app.db.fine_tuning_tables import FineTuning, FineTuningRun, RunPurpose
 from app.db.repositories.finetunes import FineTunings
@@ -19,16 +20,37 @@ from app.errors import Conflict, NotFound
 from app.jobs import Jobs
 from app.schemas.base import Problem
 from app.schemas.finetunes import FineTunedModelAnswer, FineTuningAnswer, FineTuningRunAnswer, TrainingTimeAnswer
+from app.schemas.page import Page, page_of
 from app.services.ownership import check_owner
 from app.settings import Settings
-from app.submission.finetunes import resolve
+from app.submission.finetunes import resolve, submit
 from app.submission.training_time import seconds_of
 
 CANCELLED = "the fine-tuning was cancelled"
 
 
-def get(session: Session, caller: Caller, reference: str) -> FineTuning:
-    """The fine-tuning of this id or name."""
+def create(
+    session: Session, jobs: Jobs, caller: Caller, body: FineTuneCreate, *, request_id: str | None
+) -> FineTuningAnswer:
+    """Store a fine-tuning and have a worker begin it."""
+    return _answers(session, [submit(session, jobs, caller, body, request_id=request_id)])[0]
+
+
+def page(
+    session: Session, caller: Caller, listing: Listing, *, state: RankingState | None = None
+) -> Page[FineTuningAnswer]:
+    """The fine-tunings that the caller may see."""
+    rows = FineTunings(session).page(caller, listing, conditions=[] if state is None else [FineTuning.state == state])
+    shown = {answer.id: answer for answer in _answers(session, rows)}
+    return page_of(rows, listing.limit, lambda row: shown[row.id])
+
+
+def show(session: Session, caller: Caller, reference: str) -> FineTuningAnswer:
+    """Where the fine-tuning of this id or name stands."""
+    return _answers(session, [_get(session, caller, reference)])[0]
+
+
+def _get(session: Session, caller: Caller, reference: str) -> FineTuning:
     row = FineTunings(session).find(caller, reference)
     if row is None:
         raise NotFound(f"there is no fine-tuning {reference!r}; GET /v1/finetunes lists them")
@@ -41,7 +63,7 @@ def estimate(session: Session, caller: Caller, body: FineTuneCreate) -> Training
     return TrainingTimeAnswer.model_validate(seconds_of(body, body.sample, target, models))
 
 
-def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> FineTuning:
+def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> FineTuningAnswer:
     """End a fine-tuning early; the run under way is stopped, and those that ended stay."""
     row = _own(session, caller, reference)
     finetunes = FineTunings(session)
@@ -50,7 +72,7 @@ def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> Fine
     finetunes.end_unfinished(row.id, reason=CANCELLED)
     session.refresh(row)
     jobs.cancel(session, row.id)
-    return row
+    return _answers(session, [row])[0]
 
 
 def delete(session: Session, settings: Settings, caller: Caller, reference: str) -> None:
@@ -65,7 +87,7 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
 
 def weights(session: Session, settings: Settings, caller: Caller, reference: str, number: int) -> Path:
     """The file of a run's fine-tuned weights."""
-    row = get(session, caller, reference)
+    row = _get(session, caller, reference)
     run = FineTunings(session).run(row.id, number)
     if run is None:
         raise NotFound(f"{row.id} has no run {number}")
@@ -75,8 +97,7 @@ def weights(session: Session, settings: Settings, caller: Caller, reference: str
     return file
 
 
-def answers(session: Session, rows: Sequence[FineTuning]) -> list[FineTuningAnswer]:
-    """As a user sees them."""
+def _answers(session: Session, rows: Sequence[FineTuning]) -> list[FineTuningAnswer]:
     runs = FineTunings(session).runs(row.id for row in rows)
     return [_answer(row, runs[row.id]) for row in rows]
 
@@ -168,6 +189,6 @@ def _seconds_left(runs: Sequence[FineTuningRun]) -> float | None:
 
 
 def _own(session: Session, caller: Caller, reference: str) -> FineTuning:
-    row = get(session, caller, reference)
+    row = _get(session, caller, reference)
     check_owner(caller, row.owner, row.id)
     return row

@@ -20,7 +20,15 @@ DEMO = {
     "ensembles": [{"size": 2}],
 }
 # What the example names is used by other examples, or has ended by then.
-MAY_CONFLICT = {"cancel_ranking", "delete_dataset", "delete_model", "delete_zoo", "delete_schedule", "redeliver"}
+MAY_CONFLICT = {
+    "cancel_finetune",
+    "cancel_ranking",
+    "delete_dataset",
+    "delete_model",
+    "delete_schedule",
+    "delete_zoo",
+    "redeliver",
+}
 
 
 def bodies(operation: dict[str, Any]) -> list[Any]:
@@ -60,6 +68,8 @@ def test_every_example_runs_as_it_stands(offline: Service) -> None:
         name = operation["operationId"]
         if name == "get_report":
             wait_for(lambda: offline.call("GET", "/v1/schedules/nightly/runs/latest")["state"] == "succeeded")
+        if name == "cancel_finetune":
+            wait_for(lambda: offline.call("GET", "/v1/finetunes/tuned")["state"] == "succeeded", seconds=120)
         for body in bodies(operation):
             answer = offline.http.request(method, place(operation, path, delivery), json=body)
             allowed = {int(status) for status in operation["responses"] if status.startswith("2")}

@@ -231,7 +231,7 @@ def test_a_cancelled_ranking_is_not_planned(work: runtime.Runtime, submit: Calla
 
 
 ENSEMBLES: dict[str, Any] = {
-    "ensembles": (EnsembleChoice(size=2), EnsembleChoice(size=2, method="e_leep")),
+    "ensembles": tuple(EnsembleChoice(size=2, method=method) for method in ("osborn", "e_leep", "held_out")),
     "given_ensembles": (("mdl_1", "mdl_2"),),
 }
 
@@ -239,12 +239,15 @@ ENSEMBLES: dict[str, Any] = {
 def test_ensembles_are_chosen_from_the_evidence(work: runtime.Runtime, submit: Callable[..., str]) -> None:
     ranking_id = submit(**ENSEMBLES)
     run(ranking_id)
-    osborn, e_leep, given = ranking_of(work, ranking_id)[0].ensembles or ()
+    osborn, e_leep, held_out, given = ranking_of(work, ranking_id)[0].ensembles or ()
     assert osborn.selection is not None
     assert e_leep.selection is not None
     # Without a sample of the models' source there is no difference of domains.
     assert set(osborn.selection.terms_used) == {"task", "cohesion"}
     assert e_leep.selection.members == ("m1", "m2")
+    assert held_out.selection is not None
+    assert held_out.selection.best_single is not None
+    assert set(held_out.selection.best_single["accuracy_gain"]) == {"value", "low", "high"}
     assert given.request == {"given_ensemble": ["m1", "m2"]}
 
 
@@ -265,7 +268,7 @@ def test_ensembles_whose_evidence_was_evicted_say_so_and_the_ranking_succeeds(
     assert row.summary.order
     assert [result.problem and result.problem.type for result in row.ensembles or ()] == [
         "urn:forerank:problem:evidence-missing"
-    ] * 3
+    ] * 4
     assert [result.request for result in row.ensembles or ()] == [
         *(choice.plain() for choice in ENSEMBLES["ensembles"]),
         {"given_ensemble": ["m1", "m2"]},
