@@ -203,7 +203,7 @@ def retain(
             time.sleep(POLLING_SECONDS)
             run = client.call("GET", f"/v1/retention/runs/{run['id']}")
     rows = [{**removal, **removal["rule"]} for removal in run["removals"]]
-    _print_rows(rows, ("kind", "days", "newest", "removed", "bytes", "kept"), output, run)
+    print_rows(rows, ("kind", "days", "newest", "removed", "bytes", "kept"), output, run)
     if run["state"] != "succeeded":
         raise typer.Exit(1)
 

@@ -4,8 +4,8 @@ from alembic import context
 
 from app.db import (  # noqa: F401 - their tables are part of the metadata
     advice_tables,
-    retention_tables,
     fine_tuning_tables,
+    retention_tables,
     schedule_tables,
     webhook_tables,
 )
