@@ -120,6 +120,11 @@ class FineTuner:
         )
         self.network: nn.Module | None = None
 
+    @property
+    def usual_rate(self) -> float:
+        """See `default_body_rate`."""
+        return default_body_rate(self._body)
+
     def run(
         self,
         train: NDArray[np.int64],
@@ -155,7 +160,7 @@ class FineTuner:
         with torch.inference_mode():
             probe = np.asarray(head(frozen).argmax(dim=1).cpu())
         self.network = _Network(self._body, head)
-        body_rate = recipe.body_rate or default_body_rate(self._body)
+        body_rate = recipe.body_rate or self.usual_rate
         part = self._train(self.network, train, recipe, body_rate, seed, progress, should_stop)
         probabilities = self._predict(self.network, held_out, part)
         truth = labels[held_out]
