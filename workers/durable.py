@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 from dbos import DBOS
 
+from app.contracts.base import Contract, JsonObject
 from app.db.outages import outlast_outages
 from workers.engine import Abandoned
 from workers.errors import Stopping
@@ -14,6 +15,7 @@ from workers.runtime import current
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Content = TypeVar("Content", bound=Contract)
 
 # Of errors that are neither an outage of the database nor known problems, such as a file system that stumbles.
 RETRY = {"retries_allowed": True, "max_attempts": 3, "interval_seconds": 5.0, "backoff_rate": 2.0}
@@ -41,3 +43,19 @@ def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, 
             raise Abandoned(str(reason)) from reason
 
     return DBOS.step(name=name, **RETRY)(run)  # type: ignore[arg-type]
+
+
+def contract_step(name: str, work: Callable[Parameters, Content], kind: type[Content]) -> Callable[Parameters, Content]:
+    """As `step`, for work that gives a contract: the engine stores it by the names of its members."""
+
+    @wraps(work)
+    def plain(*args: Parameters.args, **kwargs: Parameters.kwargs) -> JsonObject:
+        return work(*args, **kwargs).plain()
+
+    stored = step(name, plain)
+
+    @wraps(work)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Content:
+        return kind.read(stored(*args, **kwargs))
+
+    return run

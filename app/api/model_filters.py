@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from app.contracts.base import Text
-from app.schemas.zoos import ModelFilter
+from app.contracts.zoos import ModelFilter
 
 Choice = Annotated[Text, Query(min_length=1, max_length=300)]
 Choices = Annotated[list[Choice] | None, Query(max_length=100)]

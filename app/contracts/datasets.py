@@ -42,6 +42,21 @@ class Unreadable(Body):
     reason: str
 
 
+class InspectedDataset(Contract):
+    """What the inspection of a data set found.
+
+    Attributes:
+        fingerprint: SHA-256 of labels and contents.
+        class_counts: class -> images.
+        unreadable: files that were left out.
+    """
+
+    fingerprint: str
+    image_count: int
+    class_counts: dict[str, int]
+    unreadable: tuple[Unreadable, ...]
+
+
 class InspectionProgress(Contract):
     """Images that have been read so far."""
 

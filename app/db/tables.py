@@ -28,6 +28,7 @@ from app.contracts.problems import ProblemDocument
 from app.contracts.rankings import Counters, DrawnSample, EvidenceKeys, RankingRequest
 from app.contracts.scores import DrawnScores
 from app.contracts.summary import Summary
+from app.contracts.zoos import RefusedModel, ZooQuery
 from app.db.columns import JsonOf, UtcDateTime
 
 LOCAL_OWNER = "local"
@@ -92,11 +93,12 @@ STORED_AS_JSON: tuple[Any, ...] = (
     ProblemDocument,
     RankingRequest,
     Summary,
+    ZooQuery,
     dict[str, float],
     dict[str, int],
-    list[dict[str, Any]],
     list[str],
     tuple[EnsembleResult, ...],
+    tuple[RefusedModel, ...],
     tuple[Unreadable, ...],
     tuple[str, ...],
 )
@@ -213,8 +215,8 @@ class Zoo(Owned, Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("zoo"))
     name: Mapped[str] = mapped_column(String(200))
-    query: Mapped[dict[str, Any] | None]
-    unavailable: Mapped[list[dict[str, Any]] | None]
+    query: Mapped[ZooQuery | None]
+    unavailable: Mapped[tuple[RefusedModel, ...] | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     members: Mapped[list["ZooModel"]] = relationship(
         lazy="raise", order_by="ZooModel.position", cascade="all, delete-orphan"

@@ -12,7 +12,6 @@ from app.contracts.question import RankingCreate
 from app.db.repositories.measurements import Measurements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings
 from app.db.tables import Model, ModelRunState, Ranking
-from app.schemas.zoos import ZooQuery
 from app.services import datasets
 from app.services import zoos as zoo_rules
 from app.submission import zoos
@@ -69,7 +68,7 @@ def _pool(session: Session, caller: Caller, body: RankingCreate) -> Sequence[Mod
     zoo = zoo_rules.get(session, caller, body.zoo)
     if zoo.query is None:
         return zoos.members(session, caller, [zoo])[zoo.id]
-    return zoos.find(session, caller, ZooQuery(**zoo.query))[0]
+    return zoos.find(session, caller, zoo.query)[0]
 
 
 def seconds_left(session: Session, rankings: Sequence[Ranking]) -> dict[str, float]:

@@ -3,10 +3,10 @@
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.zoos import ModelFilter
 from app.db.repositories.placements import CONSENSUS, Placements
 from app.errors import Invalid, NotFound
 from app.schemas.schedules import HistoryAnswer, HistoryPoint, LeaderboardAnswer, LeaderboardRow
-from app.schemas.zoos import ModelFilter
 from app.services import datasets, models
 from estimators.catalog import METRICS
 

@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.contracts.zoos import ModelFilter
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import Model, ResourceState
@@ -11,7 +12,6 @@ from app.errors import Conflict, NotFound
 from app.jobs import Jobs
 from app.schemas.models import CatalogEntry, ModelAnswer, ModelChange, ModelCreate
 from app.schemas.page import Page, page_of
-from app.schemas.zoos import ModelFilter
 from app.services.ownership import check_owner
 from app.settings import Settings
 from app.submission import models as submission

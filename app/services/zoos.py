@@ -11,7 +11,7 @@ from app.db.tables import Model, Zoo, ZooModel
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schemas.page import Page, page_of
-from app.schemas.zoos import Unavailable, ZooAnswer, ZooCreate, ZooMember, ZooQuery
+from app.schemas.zoos import Unavailable, ZooAnswer, ZooCreate, ZooMember
 from app.services.ownership import check_owner
 from app.settings import Settings
 from app.submission import zoos as submission
@@ -25,13 +25,12 @@ def answers(session: Session, caller: Caller, rows: Sequence[Zoo]) -> dict[str, 
 
 
 def _answer(session: Session, caller: Caller, zoo: Zoo, listed: Sequence[Model]) -> ZooAnswer:
-    query = None if zoo.query is None else ZooQuery(**zoo.query)
-    found, missing = (listed, []) if query is None else submission.find(session, caller, query)
+    found, missing = (listed, []) if zoo.query is None else submission.find(session, caller, zoo.query)
     return ZooAnswer(
         **{name: getattr(zoo, name) for name in ("id", "name", "owner", "shared", "created_at")},
-        query=query,
+        query=zoo.query,
         models=[ZooMember.model_validate(row) for row in found],
-        unavailable=[Unavailable(**entry) for entry in zoo.unavailable or []],
+        unavailable=[Unavailable.model_validate(refused) for refused in zoo.unavailable or ()],
         missing=len(missing),
     )
 
@@ -59,13 +58,12 @@ def create(session: Session, jobs: Jobs, settings: Settings, caller: Caller, bod
     zoo = Zoo(name=body.name, owner=caller.owner, shared=body.shared)
     zoo.members = []
     if body.query is not None:
-        zoo.query = body.query.model_dump(exclude_none=True)
+        zoo.query = body.query
         return answers(session, caller, [zoos.add(zoo)])[zoo.id]
     members, unavailable = register_missing(session, jobs, settings, caller, body.models or [], shared=body.shared)
     if not members:
         errors = [
-            {"pointer": f"/models/{number}", "detail": entry["problem"]["detail"]}
-            for number, entry in enumerate(unavailable)
+            {"pointer": f"/models/{number}", "detail": entry.problem.detail} for number, entry in enumerate(unavailable)
         ]
         raise Invalid("none of the models can be had", errors=errors)
     zoo.members = [ZooModel(model_id=model.id, position=position) for position, model in enumerate(members)]

@@ -2,20 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.models import HubSpec, LocalFolderSpec, ModelInput, ModelSpec, TimmSpec, WeightsFileSpec
+from app.contracts.problems import failure
+from app.contracts.zoos import ModelFilter, RefusedModel
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs
 from app.paths import OutsideRoots, model_roots
 from app.schemas.models import ModelCreate
-from app.schemas.zoos import ModelFilter
 from app.settings import Settings
 
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -69,29 +69,29 @@ def register_published(
 
 def register_missing(
     session: Session, jobs: Jobs, settings: Settings, caller: Caller, references: Sequence[str], *, shared: bool
-) -> tuple[list[Model], list[dict[str, Any]]]:
+) -> tuple[list[Model], tuple[RefusedModel, ...]]:
     """The models of these ids or names, in order, registered if they are not.
 
     Returns:
-        The models, each once; and of what cannot be registered ``name`` and ``problem``.
+        The models, each once; and what cannot be registered.
     """
     known = Models(session).find_many(caller, references)
     models: dict[str, Model] = {}
-    unavailable: list[dict[str, Any]] = []
+    unavailable: list[RefusedModel] = []
     for reference in dict.fromkeys(references):
         row = known.get(reference)
         if row is None:
             try:
                 row = register(session, jobs, settings, caller, ModelCreate(model=reference, shared=shared))
             except (Invalid, Conflict) as error:
-                unavailable.append({"name": reference, "problem": error.problem()})
+                unavailable.append(RefusedModel(name=reference, problem=failure(error.code, error.detail)))
                 continue
             except ValidationError as error:
-                problem = Invalid(f"{reference!r} cannot be a model: {error.errors()[0]['msg']}").problem()
-                unavailable.append({"name": reference, "problem": problem})
+                detail = f"{reference!r} cannot be a model: {error.errors()[0]['msg']}"
+                unavailable.append(RefusedModel(name=reference, problem=failure(Invalid.code, detail)))
                 continue
         models.setdefault(row.id, row)
-    return list(models.values()), unavailable
+    return list(models.values()), tuple(unavailable)
 
 
 def _spec(session: Session, settings: Settings, body: ModelCreate) -> ModelSpec:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.zoos import ZooQuery
 from app.db.repositories.models import Catalog, Models
 from app.db.tables import CatalogModel, Model, Zoo
 from app.jobs import Jobs
-from app.schemas.zoos import ZooQuery
 from app.submission.models import register_published
 
 
@@ -16,7 +16,7 @@ def resolve(session: Session, jobs: Jobs, caller: Caller, zoo: Zoo) -> list[Mode
     """The models of a zoo whose members are loaded; those of the catalog that are missing are registered."""
     if zoo.query is None:
         return members(session, caller, [zoo])[zoo.id]
-    models, missing = find(session, caller, ZooQuery(**zoo.query))
+    models, missing = find(session, caller, zoo.query)
     return models + register_published(session, jobs, caller, missing, shared=zoo.shared)
 
 

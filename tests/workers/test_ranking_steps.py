@@ -165,9 +165,9 @@ def ranking_of(work: runtime.Runtime, ranking_id: str) -> tuple[Ranking, dict[st
 
 def run(ranking_id: str) -> str:
     work = steps.plan(ranking_id)
-    for model_id in work["extract"]:
+    for model_id in work.extract:
         assert steps.extract_evidence(ranking_id, model_id)
-    for model_id in (*work["extract"], *work["score"]):
+    for model_id in (*work.extract, *work.score):
         assert steps.compute_scores(ranking_id, model_id)
     return steps.conclude(ranking_id)
 
@@ -188,7 +188,7 @@ def test_a_second_ranking_extracts_nothing(work: runtime.Runtime, submit: Callab
     run(submit())
     again = submit(metrics=("leep", "nce"))
     planned = steps.plan(again)
-    assert (planned["extract"], planned["score"]) == ([], ["mdl_1", "mdl_2"])
+    assert (planned.extract, planned.score) == ((), ("mdl_1", "mdl_2"))
     row, runs = ranking_of(work, again)
     assert row.counters is not None
     assert (row.counters.evidence_reused, row.counters.scores_reused) == (2, 2)
@@ -216,7 +216,7 @@ def test_a_model_that_is_not_shared_anymore_says_so(work: runtime.Runtime, submi
         for seed, owner in ((1, "key_a"), (2, "key_b")):
             session.get_one(Model, f"mdl_{seed}").owner = owner
         session.get_one(Ranking, ranking_id).owner = "key_a"
-    assert steps.plan(ranking_id)["extract"] == ["mdl_1"]
+    assert steps.plan(ranking_id).extract == ("mdl_1",)
     _, runs = ranking_of(work, ranking_id)
     assert runs["mdl_2"].problem is not None
     assert "not shared" in runs["mdl_2"].problem.detail
@@ -226,7 +226,7 @@ def test_a_cancelled_ranking_is_not_planned(work: runtime.Runtime, submit: Calla
     ranking_id = submit()
     with work.database.transaction() as session:
         Rankings(session).move(ranking_id, RankingState.CANCELLED)
-    assert steps.plan(ranking_id)["extract"] == []
+    assert steps.plan(ranking_id).extract == ()
     assert ranking_of(work, ranking_id)[0].state is RankingState.CANCELLED
 
 
@@ -256,7 +256,7 @@ def test_ensembles_whose_evidence_was_evicted_say_so_and_the_ranking_succeeds(
 ) -> None:
     ranking_id = submit(**ENSEMBLES)
     planned = steps.plan(ranking_id)
-    for model_id in planned["extract"]:
+    for model_id in planned.extract:
         steps.extract_evidence(ranking_id, model_id)
         steps.compute_scores(ranking_id, model_id)
     evidence = ranking_of(work, ranking_id)[1]["mdl_2"].evidence

@@ -2,15 +2,16 @@
 
 import time
 from functools import partial
-from typing import Any
 
 import structlog
 from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.contracts.datasets import DatasetSpec, InspectionProgress, Unreadable
-from app.contracts.problems import failure
+from app.contracts.base import Contract, JsonObject
+from app.contracts.datasets import DatasetSpec, InspectedDataset, InspectionProgress, Unreadable
+from app.contracts.models import ModelCard
+from app.contracts.problems import ProblemDocument, failure
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
@@ -42,25 +43,35 @@ def look_at_dataset(dataset_id: str) -> str:
         row = Datasets(session).get(dataset_id)
     if row is None or row.state is not ResourceState.PENDING:
         return "nothing to do"
-    values = _dataset_values(runtime.settings, dataset_id, row.spec)
-    runtime.write(partial(_record_dataset, dataset_id, values))
-    log.info("data set inspected", dataset=dataset_id, state=values["state"].value)
-    return str(values["state"].value)
+    found = _read(runtime.settings, dataset_id, row.spec)
+    runtime.write(partial(_record_dataset, dataset_id, found))
+    return _told("data set", dataset_id, found)
 
 
-def _record_dataset(dataset_id: str, values: dict[str, Any], session: Session) -> None:
+def _told(what: str, identifier: str, found: Contract) -> str:
+    """Log that an inspection has ended; its outcome."""
+    state = ResourceState.FAILED if isinstance(found, ProblemDocument) else ResourceState.READY
+    log.info("inspected", what=what, id=identifier, state=state.value)
+    return state.value
+
+
+def _record_dataset(dataset_id: str, found: InspectedDataset | ProblemDocument, session: Session) -> None:
     row = Datasets(session).get(dataset_id)
-    if row is not None and row.state is ResourceState.PENDING:
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.inspected_at = now()
-        row.progress = None
+    if row is None or row.state is not ResourceState.PENDING:
+        return
+    if isinstance(found, ProblemDocument):
+        row.state, row.problem = ResourceState.FAILED, found
+    else:
+        row.state, row.problem = ResourceState.READY, None
+        row.fingerprint, row.image_count = found.fingerprint, found.image_count
+        row.class_counts, row.unreadable = found.class_counts, found.unreadable
+    row.inspected_at, row.progress = now(), None
 
 
-def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> dict[str, Any]:
+def _read(settings: Settings, dataset_id: str, spec: DatasetSpec) -> InspectedDataset | ProblemDocument:
     told = 0.0
 
-    def tell(progress: dict[str, Any]) -> None:
+    def tell(progress: JsonObject) -> None:
         nonlocal told
         if time.monotonic() - told < PROGRESS_SECONDS:
             return
@@ -80,17 +91,15 @@ def _dataset_values(settings: Settings, dataset_id: str, spec: DatasetSpec) -> d
     try:
         index = read_dataset(spec, settings=settings, readers=current().readers, progress=tell)
     except Problem as problem:
-        return {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
+        return failure(problem.code, problem.detail)
     IndexStore(settings).write(dataset_id, index)
     write_sheet(dataset_id, index, settings=settings, readers=current().readers)
-    return {
-        "state": ResourceState.READY,
-        "problem": None,
-        "fingerprint": index.fingerprint,
-        "image_count": len(index),
-        "class_counts": index.counts,
-        "unreadable": tuple(Unreadable(**file) for file in index.unreadable),
-    }
+    return InspectedDataset(
+        fingerprint=index.fingerprint,
+        image_count=len(index),
+        class_counts=index.counts,
+        unreadable=tuple(Unreadable.read(file) for file in index.unreadable),
+    )
 
 
 @DBOS.workflow(name=Workflow.INSPECT_MODEL.value, max_recovery_attempts=ATTEMPTS)
@@ -106,33 +115,27 @@ def look_at_model(model_id: str) -> str:
         row = Models(session).get(model_id)
     if row is None or row.state is not ResourceState.PENDING:
         return "nothing to do"
-    values: dict[str, Any]
+    found: ModelCard | ProblemDocument
     try:
-        card = runtime.extractor.inspect_model(row.spec)
-        values = {
-            "state": ResourceState.READY,
-            "problem": None,
-            "card": card,
-            "digest": card.weights_digest,
-            "parameters": card.parameters,
-        }
+        found = runtime.extractor.inspect_model(row.spec)
     except Problem as problem:
-        values = {"state": ResourceState.FAILED, "problem": failure(problem.code, problem.detail)}
-    runtime.write(partial(_record_model, model_id, values))
-    log.info("model inspected", model=model_id, state=values["state"].value)
-    return str(values["state"].value)
+        found = failure(problem.code, problem.detail)
+    runtime.write(partial(_record_model, model_id, found))
+    return _told("model", model_id, found)
 
 
-def _record_model(model_id: str, values: dict[str, Any], session: Session) -> None:
+def _record_model(model_id: str, found: ModelCard | ProblemDocument, session: Session) -> None:
     row = Models(session).get(model_id)
-    if row is not None and row.state is ResourceState.PENDING:
-        for name, value in values.items():
-            setattr(row, name, value)
-        if row.license is None and values.get("card"):
-            row.license = values["card"].license
-        if row.card is not None:
-            describe(session, row)
-        row.inspected_at = now()
+    if row is None or row.state is not ResourceState.PENDING:
+        return
+    if isinstance(found, ProblemDocument):
+        row.state, row.problem = ResourceState.FAILED, found
+    else:
+        row.state, row.problem = ResourceState.READY, None
+        row.card, row.digest, row.parameters = found, found.weights_digest, found.parameters
+        row.license = row.license if row.license is not None else found.license
+        describe(session, row)
+    row.inspected_at = now()
 
 
 inspect_dataset_step = step("inspect_dataset_step", look_at_dataset)

@@ -14,6 +14,7 @@ from app.contracts.models import InputConfiguration
 from app.contracts.problems import ProblemDocument, failure
 from app.contracts.rankings import RankingRequest
 from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
+from app.contracts.work import RankingWork
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
@@ -59,26 +60,15 @@ def _resources(session: Session, ranking: Ranking) -> tuple[dict[str, Dataset], 
     return datasets, models
 
 
-def plan(ranking_id: str) -> dict[str, Any]:
-    """Say what each model needs, ask in bulk what is there already, and list the models that have work left.
-
-    Returns:
-        ``extract``: ids of models that lack evidence; ``score``: ids of those that lack scores only; ``priority``;
-        ``in_flight``: how many models may be under way at once; ``trial``: whether there is one.
-    """
+def plan(ranking_id: str) -> RankingWork:
+    """Say what each model needs, ask in bulk what is there already, and list the models that have work left."""
     runtime = current()
-    work: dict[str, Any] = {
-        "extract": [],
-        "score": [],
-        "priority": 1,
-        "in_flight": runtime.settings.models_in_flight_per_ranking,
-        "trial": False,
-    }
+    work = RankingWork(in_flight=runtime.settings.models_in_flight_per_ranking)
     with runtime.database.reading() as session:
         ranking = Rankings(session).get(ranking_id)
         if ranking is None or ranking.state.is_final:
             return work
-        work |= {"priority": ranking.priority, "trial": ranking.request.trial is not None}
+        work = work.model_copy(update={"priority": ranking.priority, "trial": ranking.request.trial is not None})
         datasets, models = _resources(session, ranking)
         withdrawn = Models(session).withdrawn(ranking)
         runs = [run.model_id for run in Rankings(session).models(ranking_id) if run.state in UNFINISHED_RUNS]
@@ -122,7 +112,7 @@ def plan(ranking_id: str) -> dict[str, Any]:
             [link for model_id in evidence for link in _links(ranking_id, model_id, made.found[model_id], known)]
         )
         rankings.finish_runs(ranking_id, made.finished)
-    return work | {"extract": list(made.extract), "score": list(made.score)}
+    return work.model_copy(update={"extract": made.extract, "score": made.score})
 
 
 def _why_unusable(model: Model | None) -> ProblemDocument:

@@ -9,8 +9,9 @@ from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
+from app.contracts.work import RankingWork
 from app.jobs import APPLICATION_VERSION, SOONEST, Queue, Workflow
-from workers.durable import ATTEMPTS, step
+from workers.durable import ATTEMPTS, contract_step, step
 from workers.ranking import steps as ranking_steps
 from workers.trials.workflow import run_trial
 
@@ -23,7 +24,7 @@ EVICTED = (
 CHILD_FAILED = "this model's job failed, or the worker died again and again while it ran; the worker's log says why"
 
 is_waiting = step("is_waiting", ranking_steps.is_waiting)
-plan = step("plan", ranking_steps.plan)
+plan = contract_step("plan", ranking_steps.plan, RankingWork)
 extract_evidence = step("extract_evidence", ranking_steps.extract_evidence)
 compute_scores = step("compute_scores", ranking_steps.compute_scores)
 fail_model = step("fail_model", ranking_steps.fail_model)
@@ -43,19 +44,19 @@ def rank(ranking_id: str) -> str:
     def score_the_oldest() -> None:
         model_id, handle = extracting.popleft()
         if _result(ranking_id, model_id, handle):
-            scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, work["priority"])))
+            scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, work.priority)))
 
-    for model_id in work["score"]:
-        scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, work["priority"])))
-    for model_id in work["extract"]:
-        if len(extracting) >= work["in_flight"]:
+    for model_id in work.score:
+        scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, work.priority)))
+    for model_id in work.extract:
+        if len(extracting) >= work.in_flight:
             score_the_oldest()
-        extracting.append((model_id, _start(extract, Queue.DEVICE, ranking_id, model_id, work["priority"])))
+        extracting.append((model_id, _start(extract, Queue.DEVICE, ranking_id, model_id, work.priority)))
     while extracting:
         score_the_oldest()
     for model_id, handle in scoring:
         _result(ranking_id, model_id, handle)
-    if work["trial"]:
+    if work.trial:
         run_trial(ranking_id)
     return conclude(ranking_id)
 

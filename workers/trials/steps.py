@@ -14,6 +14,7 @@ from app.contracts.fine_tuning import FineTuningCommand, FineTuningRecipe, FineT
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import failure
 from app.contracts.trials import ImageChoice, TrialChoice
+from app.contracts.work import FoldWork
 from app.db.advice_tables import RankingTrial, TrialState
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
@@ -35,14 +36,10 @@ BUDGET_SPENT = "the trial's budget of {:g} s was spent"
 EXCLUDED = "after fold {} of {} its loss is surely not among the lowest {}"
 
 
-def plan_fold(ranking_id: str) -> dict[str, Any]:
-    """Say which fold is next, and which models are still in the race for it.
-
-    Returns:
-        ``fold``, ``models`` (none: the trial is over) and ``priority``.
-    """
+def plan_fold(ranking_id: str) -> FoldWork:
+    """Say which fold is next, and which models are still in the race for it."""
     runtime = current()
-    over: dict[str, Any] = {"fold": 0, "models": [], "priority": 1}
+    over = FoldWork()
     with runtime.transaction() as session:
         ranking = Rankings(session).get(ranking_id)
         if ranking is None or ranking.state.is_final or ranking.request.trial is None:
@@ -65,7 +62,7 @@ def plan_fold(ranking_id: str) -> dict[str, Any]:
             for row in live:
                 row.state, row.stage, row.seconds_left = TrialState.SUCCEEDED, None, None
             return over
-        return {"fold": fold, "models": [row.model_id for row in live], "priority": ranking.priority}
+        return FoldWork(fold=fold, models=tuple(row.model_id for row in live), priority=ranking.priority)
 
 
 def _race(store: TrialStore, rows: Sequence[RankingTrial], choice: TrialChoice, fold: int) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, false, func, or_
 
+from app.contracts.zoos import ModelFilter
 from app.db.tables import CatalogModel, Model
-from app.schemas.zoos import ModelFilter
 
 
 def conditions(table: type[Model] | type[CatalogModel], wanted: ModelFilter) -> list[ColumnElement[bool]]:

@@ -7,6 +7,7 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import selectinload
 
 from app.contracts.caller import LOCAL_CALLER, Caller
+from app.contracts.zoos import ModelFilter
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
@@ -21,7 +22,6 @@ from app.db.tables import (
     ZooModel,
     now,
 )
-from app.schemas.zoos import ModelFilter
 
 
 class Models(OwnedRepository[Model]):

@@ -1,0 +1,29 @@
+"""What a step tells its workflow to do next; the engine stores it between them."""
+
+from app.contracts.base import Contract
+
+
+class RankingWork(Contract):
+    """What is left to do for a ranking.
+
+    Attributes:
+        extract: ids of models that lack evidence.
+        score: ids of models that lack scores only.
+        priority: of the jobs.
+        in_flight: how many models may be under way at once.
+        trial: whether there is one.
+    """
+
+    extract: tuple[str, ...] = ()
+    score: tuple[str, ...] = ()
+    priority: int = 1
+    in_flight: int = 1
+    trial: bool = False
+
+
+class FoldWork(Contract):
+    """The next fold of a trial, and the models that are still in the race for it; without any, the trial is over."""
+
+    fold: int = 0
+    models: tuple[str, ...] = ()
+    priority: int = 1
