@@ -156,10 +156,12 @@ def install_zoo(
     )
     if answer.returncode != 0:
         raise typer.Exit(answer.returncode)
+    from app.contracts.models import InstalledModel
     from app.services.zoo_install import register_zoo
 
     upgrade_database()
-    typer.echo(register_zoo(Settings(), name, json.loads(answer.stdout)))
+    models = [InstalledModel.read(entry) for entry in json.loads(answer.stdout)]
+    typer.echo(register_zoo(Settings(), name, models))
 
 
 @app.command()

