@@ -15,6 +15,7 @@ from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.question import MetricChoice, SampleChoice
 from app.contracts.rankings import EvidenceKeys, RankingRequest
 from app.contracts.retention import Kind, Removal
+from app.contracts.zoos import ModelFilter
 from app.db.repositories.placements import Placements
 from app.db.repositories.retention import RetentionRuns
 from app.db.repositories.schedules import ScheduleRuns
@@ -35,7 +36,6 @@ from app.db.tables import (
 )
 from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState, Webhook
 from app.jobs import Jobs
-from app.schemas.zoos import ModelFilter
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from workers import runtime
