@@ -111,6 +111,12 @@ class Unavailable(ForerankError):
     code = "unavailable"
 
 
+class QuotaExceeded(ForerankError):
+    """The caller keeps as many bytes as the operator allows; the detail says what could be deleted."""
+
+    code = "quota-exceeded"
+
+
 class StorageFull(ForerankError):
     """The disk has no room for what was sent."""
 

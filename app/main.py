@@ -22,6 +22,7 @@ from app.api import (
     schedules,
     scores,
     uploads,
+    usage,
     webhooks,
     workers,
     zoos,
@@ -37,6 +38,7 @@ from app.services.retries import Retries
 from app.services.scoring import Scorers
 from app.services.sessions import Sessions
 from app.services.uploads import spooled_at_home, sweep
+from app.services.usage import count_older_uploads
 from app.settings import Settings
 from app.web import install as install_pages
 
@@ -55,6 +57,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     leaderboards.router,
     webhooks.router,
     retention.router,
+    usage.router,
     workers.router,
     probes.router,
     probes.measurements,
@@ -71,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             check_bind(settings, database)
             sweep(settings, database)
+            count_older_uploads(settings, database)
             jobs = Jobs(settings, database)
             app.state.database = database
             app.state.jobs = jobs

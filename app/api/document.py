@@ -31,6 +31,7 @@ TAGS = [
     {"name": "scores", "description": "Metrics of arrays that you send, at once."},
     {"name": "schedules", "description": "Rankings that a cron expression repeats, their reports, and leaderboards."},
     {"name": "webhooks", "description": "Receivers of signed messages, and the log of what was sent."},
+    {"name": "usage", "description": "What a key stores, and how much it may."},
     {"name": "retention", "description": "What is removed when it is past its time, and what would be."},
     {"name": "workers", "description": "The processes that compute, and when each was last heard of."},
     {"name": "probes", "description": "Liveness, readiness, measurements."},

@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "extraction-failed": Kind("The model gave no usable evidence"),
         "evidence-missing": Kind("Evidence is not in the feature store any more"),
         "fine-tuning-failed": Kind("The model could not be fine-tuned"),
+        "quota-exceeded": Kind("The storage quota is used up", 507),
         "storage-full": Kind("There is no room for the data", 507),
         "stopped": Kind("The work was stopped"),
         "time-limit-exceeded": Kind("The work took longer than its limit"),

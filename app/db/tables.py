@@ -154,7 +154,10 @@ class ApiKey(Base):
 
 
 class Dataset(Owned, Base):
-    """Labelled images, immutable; `spec` says where they are, the index file which they are."""
+    """Labelled images, immutable; `spec` says where they are, the index file which they are.
+
+    `stored_bytes` are those of an upload; what is registered by path is not ours to count.
+    """
 
     __tablename__ = "datasets"
     __table_args__ = (UniqueConstraint("owner", "name"),)
@@ -170,6 +173,7 @@ class Dataset(Owned, Base):
     class_counts: Mapped[dict[str, int] | None]
     unreadable: Mapped[tuple[Unreadable, ...] | None]
     progress: Mapped[InspectionProgress | None]
+    stored_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now)
     inspected_at: Mapped[datetime | None]
 

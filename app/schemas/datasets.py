@@ -63,4 +63,5 @@ class DatasetAnswer(OwnedAnswer):
     class_count: int | None
     class_counts: dict[str, int] | None = Field(description="Images of each class.")
     unreadable: list[Unreadable] | None = Field(description="Files that could not be read, left out of all samples.")
+    stored_bytes: int = Field(description="Of an upload, counted against the quota of its key; else 0.")
     inspected_at: datetime | None

@@ -46,6 +46,14 @@ ARCHIVE_STARTS = (
 TAR_MAGIC = slice(257, 262)
 
 
+class TooManyBytes(TooLarge):
+    """The archive expands to more than ``allowed`` bytes."""
+
+    def __init__(self, allowed: int) -> None:
+        super().__init__(f"the archive expands to more than {allowed / MEGABYTE:.0f} MB")
+        self.allowed = allowed
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What an archive may hold."""
@@ -65,9 +73,10 @@ class _Entry:
 class _Bounded(io.RawIOBase):
     """A file that refuses to give a piece, or altogether, more than an honest archive needs."""
 
-    def __init__(self, file: gzip.GzipFile | IO[bytes], *, total: int | None = None) -> None:
+    def __init__(self, file: gzip.GzipFile | IO[bytes], *, allowed: int | None = None, overhead: int = 0) -> None:
         self._file = file
-        self._total = total
+        self._allowed = allowed
+        self._overhead = overhead
 
     def readable(self) -> bool:
         return True
@@ -91,12 +100,12 @@ class _Bounded(io.RawIOBase):
         return self._file.tell()
 
     def _check(self, position: int) -> None:
-        if self._total is not None and position > self._total:
-            raise TooLarge(f"the archive expands to more than {self._total / MEGABYTE:g} MB")
+        if self._allowed is not None and position > self._allowed + self._overhead:
+            raise TooManyBytes(self._allowed)
 
 
-def _bounded(file: gzip.GzipFile | IO[bytes], *, total: int | None = None) -> IO[bytes]:
-    return cast(IO[bytes], _Bounded(file, total=total))
+def _bounded(file: gzip.GzipFile | IO[bytes], *, allowed: int | None = None, overhead: int = 0) -> IO[bytes]:
+    return cast(IO[bytes], _Bounded(file, allowed=allowed, overhead=overhead))
 
 
 def unpack(archive: BinaryIO, destination: Path, *, limits: Limits) -> None:
@@ -138,16 +147,14 @@ def _entries(file: IO[bytes], allowed: int, count: int) -> Iterator[Iterator[_En
                 raise _too_many(count)
             total = sum(info.file_size for info in container.infolist())
             if total > allowed:
-                raise TooLarge(
-                    f"the archive expands to {total / MEGABYTE:.0f} MB, over the {allowed / MEGABYTE:.0f} allowed"
-                )
+                raise TooManyBytes(allowed)
             yield _zip_entries(container)
     elif start.startswith(b"\x1f\x8b"):
         # Headers and padding come on top of the files themselves.
         overhead = count * 2048
         with (
             gzip.GzipFile(fileobj=file, mode="rb") as expanded,
-            tarfile.open(fileobj=_bounded(expanded, total=allowed + overhead), mode="r:") as tar,
+            tarfile.open(fileobj=_bounded(expanded, allowed=allowed, overhead=overhead), mode="r:") as tar,
         ):
             yield _tar_entries(tar, count)
     elif start[TAR_MAGIC] == b"ustar":
@@ -207,7 +214,7 @@ def _write(entries: Iterator[_Entry], destination: Path, allowed: int) -> None:
             continue
         files.add(str(path))
         if entry.size > left:
-            raise TooLarge(f"the archive expands to more than {allowed / MEGABYTE:.0f} MB")
+            raise TooManyBytes(allowed)
         if path.name.lower().endswith(ARCHIVE_SUFFIXES):
             raise _nested(entry)
         target = destination / path
@@ -220,7 +227,7 @@ def _write(entries: Iterator[_Entry], destination: Path, allowed: int) -> None:
             while piece:
                 left -= len(piece)
                 if left < 0:
-                    raise TooLarge(f"the archive expands to more than {allowed / MEGABYTE:.0f} MB")
+                    raise TooManyBytes(allowed)
                 sink.write(piece)
                 piece = source.read(CHUNK)
 

@@ -68,12 +68,15 @@ def add(
     sample_of: str | None = None,
     shared: bool = False,
     identifier: str | None = None,
+    stored_bytes: int = 0,
 ) -> Dataset:
     """Store a data set whose place has been checked, and have a worker inspect it."""
     datasets = Datasets(session)
     if datasets.name_is_taken(caller.owner, name):
         raise Conflict(f"you have a data set named {name!r} already; give another `name`, or delete that one")
-    row = Dataset(name=name, spec=spec, sample_of=sample_of, owner=caller.owner, shared=shared)
+    row = Dataset(
+        name=name, spec=spec, sample_of=sample_of, owner=caller.owner, shared=shared, stored_bytes=stored_bytes
+    )
     if identifier is not None:
         row.id = identifier
     datasets.add(row)

@@ -26,8 +26,8 @@ from app.errors import Invalid
 from app.jobs import Jobs
 from app.paths import upload_folder
 from app.schemas.datasets import DatasetAnswer, DatasetDescription
-from app.services import datasets
-from app.services.archives import MEGABYTE, Limits, safe_path, unpack
+from app.services import datasets, usage
+from app.services.archives import MEGABYTE, Limits, TooManyBytes, safe_path, unpack
 from app.settings import Settings
 
 INCOMING = ".incoming"
@@ -116,26 +116,31 @@ def register(
     archive: BinaryIO,
     archive_name: str,
     manifest: BinaryIO | str | None,
+    room: int | None,
 ) -> DatasetAnswer:
     """Check and unpack an archive, move it to its place, store the data set and have a worker inspect it.
 
     Args:
         manifest: a CSV file, or the name of one in the archive.
+        room: bytes that the caller may still store; None: any number.
 
     Raises:
+        QuotaExceeded: the images are more than that.
         Invalid, TooLarge: the archive or the manifest cannot be taken; the detail says why.
         Conflict: the caller has a data set of that name.
     """
     unpacked = upload.folder / "unpacked"
     unpacked.mkdir()
-    limits = Limits(
-        entries=settings.upload_entry_limit,
-        expanded_bytes=int(settings.upload_expanded_limit_megabytes * MEGABYTE),
-    )
+    largest = int(settings.upload_expanded_limit_megabytes * MEGABYTE)
+    expanded = largest if room is None else min(largest, room)
     try:
-        unpack(archive, unpacked, limits=limits)
+        unpack(archive, unpacked, limits=Limits(entries=settings.upload_entry_limit, expanded_bytes=expanded))
     except Invalid as error:
         raise Invalid.at("/file", error.detail) from error
+    except TooManyBytes as error:
+        if expanded < largest and error.allowed == expanded:
+            raise usage.exceeded(session, settings, caller.owner) from error
+        raise
     root = _root(unpacked)
     manifest_name = _place_manifest(root, manifest, body.split)
     if manifest_name is None:
@@ -144,6 +149,8 @@ def register(
     spec: DatasetSpec = FolderSpec(path=str(final), uploaded=True)
     if manifest_name is not None:
         spec = ManifestSpec(path=str(final), manifest=manifest_name, split=body.split, uploaded=True)
+    size = usage.size_of(root)
+    usage.check(session, settings, caller.owner, adding=size)
     # Stored before it is moved: a name that is taken leaves nothing to undo.
     row = datasets.add(
         session,
@@ -154,6 +161,7 @@ def register(
         sample_of=body.sample_of,
         shared=body.shared,
         identifier=upload.id,
+        stored_bytes=size,
     )
     root.replace(final)
     return datasets.answer(row)

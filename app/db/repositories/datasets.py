@@ -1,6 +1,6 @@
 """Queries on data sets."""
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from app.contracts.caller import Caller
 from app.db.repositories.owned import OwnedRepository
@@ -11,6 +11,26 @@ class Datasets(OwnedRepository[Dataset]):
     """Data sets by id, name and what they are a sample of."""
 
     table = Dataset
+
+    def hold_owner(self, owner: str) -> None:
+        """Let no other transaction that calls this count what the owner stores, until this one ends."""
+        # On SQLite a transaction that writes is alone anyway.
+        if self.session.get_bind().dialect.name == "postgresql":
+            self.session.execute(select(func.pg_advisory_xact_lock(func.hashtext(owner))))
+
+    def stored_bytes(self, owner: str) -> int:
+        """Bytes of all that the owner has uploaded."""
+        total = select(func.coalesce(func.sum(Dataset.stored_bytes), 0)).where(Dataset.owner == owner)
+        return int(self.session.scalar(total) or 0)
+
+    def stored(self, owner: str) -> list[Dataset]:
+        """What the owner has uploaded, the largest first."""
+        query = select(Dataset).where(Dataset.owner == owner, Dataset.stored_bytes > 0)
+        return list(self.session.scalars(query.order_by(Dataset.stored_bytes.desc(), Dataset.id)))
+
+    def without_bytes(self) -> list[Dataset]:
+        """Data sets whose bytes were not counted: registered by path, or uploaded to an older version."""
+        return list(self.session.scalars(select(Dataset).where(Dataset.stored_bytes == 0)))
 
     def open_rankings(self, dataset_id: str) -> list[tuple[str, str]]:
         """Rankings that still need the data set, as target, reference or source sample: id and owner."""

@@ -1,0 +1,111 @@
+"""How many bytes an owner stores, and how many they may.
+
+Uploads count: they are copies that nobody else needs, and only their owner can delete them. Evidence and decoded images
+do not: they are found by content, so that one entry serves every key that asks the same, they are computed again when
+they are gone, and quotas of the whole deployment bound them.
+"""
+
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.contracts.datasets import BuiltinSpec
+from app.db.repositories.datasets import Datasets
+from app.db.session import Database
+from app.errors import QuotaExceeded
+from app.paths import upload_folder
+from app.schemas.usage import StoredDataset, UsageAnswer
+from app.settings import Settings
+
+GIGABYTE = 1e9
+SHOWN = 100
+NAMED = 3
+# An honest archive is not twice as large as what it holds.
+SURELY_LARGER, HEADERS = 2, 1_000_000
+
+
+def quota(settings: Settings) -> int | None:
+    """Bytes that one owner may store; None: any number."""
+    return int(settings.owner_quota_gigabytes * GIGABYTE) or None
+
+
+def of(session: Session, settings: Settings, owner: str) -> UsageAnswer:
+    """What an owner stores."""
+    stored = Datasets(session).stored(owner)
+    used, allowed = sum(row.stored_bytes for row in stored), quota(settings)
+    return UsageAnswer(
+        owner=owner,
+        used_bytes=used,
+        quota_bytes=allowed,
+        free_bytes=None if allowed is None else max(0, allowed - used),
+        datasets=[StoredDataset(id=row.id, name=row.name, bytes=row.stored_bytes) for row in stored[:SHOWN]],
+    )
+
+
+def room(database: Database, settings: Settings, owner: str) -> int | None:
+    """Bytes that the owner may still store; None: any number."""
+    allowed = quota(settings)
+    if allowed is None:
+        return None
+    with database.reading() as session:
+        return max(0, allowed - Datasets(session).stored_bytes(owner))
+
+
+def check_before(database: Database, settings: Settings, owner: str, *, sent: int) -> None:
+    """Refuse an archive whose files cannot fit, by its own size.
+
+    Raises:
+        QuotaExceeded: as of `check`.
+    """
+    left = room(database, settings, owner)
+    if left is not None and sent > SURELY_LARGER * left + HEADERS:
+        with database.reading() as session:
+            raise exceeded(session, settings, owner)
+
+
+def check(session: Session, settings: Settings, owner: str, *, adding: int) -> None:
+    """Refuse so many bytes more if that is too much; of two uploads at once, one waits here for the other's end.
+
+    Raises:
+        QuotaExceeded: the owner would store more than they may; the detail names what could be deleted.
+    """
+    allowed = quota(settings)
+    if allowed is None:
+        return
+    Datasets(session).hold_owner(owner)
+    if Datasets(session).stored_bytes(owner) + adding > allowed:
+        raise exceeded(session, settings, owner)
+
+
+def exceeded(session: Session, settings: Settings, owner: str) -> QuotaExceeded:
+    """The error, with the largest uploads."""
+    usage = of(session, settings, owner)
+    named = ", ".join(f"{entry.name!r} ({_size(entry.bytes)}, {entry.id})" for entry in usage.datasets[:NAMED])
+    advice = f"delete what you do not need (DELETE /v1/datasets/{{id}}); the largest are {named}"
+    return QuotaExceeded(
+        f"this key may keep {_size(usage.quota_bytes or 0)} of uploads (FORERANK_OWNER_QUOTA_GIGABYTES), keeps "
+        f"{_size(usage.used_bytes)}, and this upload is larger than what is left: {advice if named else 'split it'}"
+    )
+
+
+def _size(number: int) -> str:
+    return f"{number / GIGABYTE:.3g} GB" if number >= GIGABYTE else f"{number / 1e6:.3g} MB"
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def count_older_uploads(settings: Settings, database: Database) -> None:
+    """Count the bytes of what was uploaded before they were counted."""
+    with database.reading() as session:
+        rows = Datasets(session).without_bytes()
+    uploaded = [row.id for row in rows if not isinstance(row.spec, BuiltinSpec) and row.spec.uploaded]
+    sizes = {identifier: size_of(upload_folder(settings, identifier)) for identifier in uploaded}
+    if any(sizes.values()):
+        with database.transaction() as session:
+            for identifier, size in sizes.items():
+                row = Datasets(session).get(identifier)
+                if row is not None:
+                    row.stored_bytes = size
