@@ -25,7 +25,7 @@ from torch import Tensor
 
 from app.contracts.models import InstalledModel, ModelInput, WeightsFileSpec
 from app.settings import Settings
-from workers.device.forward import forward
+from workers.device.forward import forward, probabilities
 from workers.device.loading import LoadedModel, load_model
 from workers.errors import ModelRefused, ModelUnavailable, Problem
 from workers.images import transforms
@@ -161,8 +161,9 @@ def check(package: Package, loaded: LoadedModel) -> None:
     pixels = torch.tensor(transforms.build(config)(Image.fromarray(load_sample_image(PHOTOGRAPH))))
     mean, std = torch.tensor(config.mean), torch.tensor(config.std)
     with torch.inference_mode():
-        _, probabilities = forward(loaded.module, ((pixels / 255 - mean) / std).permute(2, 0, 1)[None])
-    if probabilities is None or probabilities[0].argmax() != PALACE or probabilities[0, PALACE] < PALACE_PROBABILITY:
+        _, logits = forward(loaded.module, ((pixels / 255 - mean) / std).permute(2, 0, 1)[None])
+    likely = None if logits is None else probabilities(logits)[0]
+    if likely is None or likely.argmax() != PALACE or likely[PALACE] < PALACE_PROBABILITY:
         raise ModelRefused(f"{package.name} does not recognise {PHOTOGRAPH}: its weights were not converted soundly")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.contracts.models import InputConfiguration
-from workers.device.forward import forward
+from workers.device.forward import forward, probabilities
 
 BATCH = 32
 
@@ -66,13 +66,13 @@ def frozen(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(N, D) features and (N, S) source probabilities."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
-    features, probabilities = [], []
+    features, shares = [], []
     with torch.inference_mode():
         for start in range(0, len(pixels), BATCH):
             batch = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float().div_(255)
             images = batch.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
-            pooled, shares = forward(model, images)
+            pooled, logits = forward(model, images)
             features.append(pooled.numpy())
-            if shares is not None:
-                probabilities.append(shares.numpy())
-    return np.concatenate(features), np.concatenate(probabilities)
+            if logits is not None:
+                shares.append(probabilities(logits).numpy())
+    return np.concatenate(features), np.concatenate(shares)

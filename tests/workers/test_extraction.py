@@ -17,7 +17,7 @@ from app.contracts.extraction import ExtractionCommand
 from app.contracts.models import InputConfiguration
 from app.settings import Settings
 from tests.workers.conftest import MODEL, inspect_folder
-from workers.device import extraction
+from workers.device import extraction, inference
 from workers.device.loading import inspect_model
 from workers.errors import DatasetChanged, ExtractionFailed, ModelRefused
 from workers.images.index import DatasetIndex
@@ -225,14 +225,14 @@ class TestBatchSize:
     ) -> Callable[[int, Exception], dict[str, Any]]:
         def run(largest: int, error: Exception) -> dict[str, Any]:
             asked = payload(model_spec())
-            plain = extraction.forward
+            plain = inference.forward
 
             def limited(model: torch.nn.Module, images: torch.Tensor) -> Any:
                 if images.shape[0] > largest:
                     raise error
                 return plain(model, images)
 
-            monkeypatch.setattr(extraction, "forward", limited)
+            monkeypatch.setattr(inference, "forward", limited)
             return extraction.extract(asked, settings.model_copy(update={"batch_size": 4}), ignore)
 
         return run

@@ -351,13 +351,13 @@ class TestHub:
 
 
 def test_the_single_logit_is_a_pair(model_spec: Specify, settings: Settings) -> None:
-    from workers.device.forward import forward
+    from workers.device.forward import forward, probabilities
 
     loaded = load_model(model_spec(num_classes=1), settings)
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        _, probabilities = forward(loaded.module, images)
+        _, logits = forward(loaded.module, images)
         logit = loaded.module(images)[:, 0].double().numpy()
-    assert probabilities is not None
+    assert logits is not None
     positive = 1 / (1 + np.exp(-logit))
-    np.testing.assert_allclose(probabilities.numpy(), np.stack([1 - positive, positive], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(probabilities(logits).numpy(), np.stack([1 - positive, positive], axis=1), rtol=1e-6)

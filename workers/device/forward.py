@@ -1,4 +1,4 @@
-"""One forward pass that keeps everything: pooled features, source probabilities, named layers."""
+"""One forward pass that keeps everything: pooled features, source logits, named layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,15 +9,13 @@ from torch import Tensor, nn
 
 
 def forward(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Pooled features and source probabilities of a timm model.
+    """Pooled features and classifier logits of a timm model.
 
     Args:
         images: (B, 3, H, W), normalised.
 
     Returns:
-        features (B, D), the input of the classifier; probabilities (B, S), or None if the model has no classifier.
-        Softmax is taken in 64 bits on the CPU (a device may lack them); a single logit s gives
-        [1 - sigmoid(s), sigmoid(s)].
+        features (B, D), the input of the classifier; logits (B, S), or None if the model has no classifier.
     """
     network: Any = model
     maps = network.forward_features(images)
@@ -25,11 +23,15 @@ def forward(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
     if not getattr(model, "num_classes", 0):
         return features, None
     # timm's own head a second time, from the same maps: some models put more than a linear layer after the features.
-    return features, probabilities(network.forward_head(maps))
+    return features, network.forward_head(maps)
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """(B, S) float32 probabilities of (B, S) logits; (B, 2) if there is one logit."""
+    """(B, S) float32 probabilities of (B, S) logits.
+
+    Softmax is taken in 64 bits on the CPU (a device may lack them). A single logit s gives
+    [1 - sigmoid(s), sigmoid(s)].
+    """
     wide = logits.to("cpu", torch.float64)
     if wide.shape[1] == 1:
         positive = wide.sigmoid()

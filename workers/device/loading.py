@@ -265,7 +265,7 @@ def _describe(module: nn.Module, spec: ModelSpec) -> ModelCard:
     try:
         with torch.inference_mode():
             blank = torch.zeros(1, *input_config.input_size)
-            features, probabilities = forward(module, blank)
+            features, logits = forward(module, blank)
     except Exception as error:
         if is_out_of_memory(error):
             _, height, width = input_config.input_size
@@ -283,7 +283,7 @@ def _describe(module: nn.Module, spec: ModelSpec) -> ModelCard:
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         input=input_config,
         feature_dimension=features.shape[1],
-        source_classes=0 if probabilities is None else probabilities.shape[1],
+        source_classes=0 if logits is None else max(2, logits.shape[1]),
         stages=tuple(_stages(module)),
         license=config.get("license"),
     )

@@ -5,11 +5,9 @@ All transforms that a job still needs are filled by the same decode, so a hundre
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from app.settings import Settings
 from workers.errors import Stopped, StorageFull
 from workers.images import transforms
 from workers.images.index import DatasetIndex
+from workers.store import disk
 from workers.store.entries import Entry, EntryStore
 from workers.store.folder import FolderStore
 
@@ -150,8 +149,8 @@ class ImageCache:
                 pixels = np.lib.format.open_memmap(
                     folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=(sample.size, *part["size"], 3)
                 )
-                # A page that a full disk cannot take would end the process (SIGBUS); this fails as an error instead.
-                _reserve(folder / "pixels.npy")
+                with (folder / "pixels.npy").open("r+b") as file:
+                    disk.reserve(file.fileno(), (folder / "pixels.npy").stat().st_size)
                 stack.callback(pixels.flush)
                 outputs.append((transforms.build(config), pixels))
             pool = stack.enter_context(ThreadPoolExecutor(threads))
@@ -173,12 +172,6 @@ class ImageCache:
 def _bytes(config: InputConfiguration, count: int) -> int:
     height, width = config.input_size[-2:]
     return count * height * width * 3
-
-
-def _reserve(path: Path) -> None:
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _digest(*parts: str) -> str:

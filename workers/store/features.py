@@ -19,7 +19,7 @@ from workers.errors import EvidenceMissing, StorageFull
 from workers.store.entries import Entry, EntryStore
 from workers.store.folder import FolderStore
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEAD = "head"
 
 

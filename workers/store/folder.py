@@ -5,7 +5,6 @@ temporary name and renamed, so that what can be seen is whole. Locks are ``flock
 process dies, however it dies.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -22,6 +21,7 @@ from typing import Any
 import structlog
 
 from workers.errors import Stopped, StorageFull
+from workers.store.disk import DISK_IS_FULL
 from workers.store.entries import StoredEntry
 from workers.store.total import RunningTotal, Total
 
@@ -32,7 +32,6 @@ IN_USE = "in_use.lock"
 QUARANTINE = ".quarantine"
 QUARANTINED_ENTRIES = 10
 LOCK_POLLING_SECONDS = 0.05
-DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = structlog.stdlib.get_logger(__name__)
 
