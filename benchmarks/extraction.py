@@ -97,8 +97,7 @@ def register(client: Client, folder: Path, architecture: str, seed: int) -> str:
     name = f"{architecture}-{seed}"
     path = folder / f"{name}.safetensors"
     save_file({key: tensor.contiguous() for key, tensor in build(architecture, seed).state_dict().items()}, path)
-    specification = {"kind": "file", "path": str(path), "architecture": architecture}
-    client.call("POST", "/v1/models", {"model": specification, "name": name})
+    client.call("POST", "/v1/models", {"weights": str(path), "architecture": architecture, "name": name})
     return name
 
 
