@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.special import digamma
 
+import estimators
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from tests.service import FAST, Service, draw_images, running, save_model
@@ -183,6 +184,31 @@ def test_all_metrics_of_the_catalog_have_intervals_and_chances(service: Service,
         assert sum(results["summary"]["metrics"][name]["chance_first_on_another_sample"].values()) == pytest.approx(
             1.0
         ), name
+
+
+def entry_of_vit(service: Service) -> Path:
+    """The folder in which the store keeps what its one forward pass left: it alone has nine source classes."""
+    files = service.settings.features_folder.glob("??/??/*/source_probabilities.npy")
+    (entry,) = (path.parent for path in files if np.load(path).shape[1] == 9)
+    return entry
+
+
+def test_a_flipped_byte_in_the_store_costs_a_forward_pass_and_no_score(
+    service: Service, ranking: dict[str, Any]
+) -> None:
+    entry = entry_of_vit(service)
+    features, labels = np.load(entry / "features.npy"), np.load(entry / "labels.npy")
+    stored = (entry / "features.npy").read_bytes()
+    middle = len(stored) // 2
+    (entry / "features.npy").write_bytes(stored[:middle] + bytes([stored[middle] ^ 0xFF]) + stored[middle + 1 :])
+    asked = {"target": "shapes", "models": ["resnet", "vit"], "metrics": ["gbc"]}
+    ended = service.until_final(service.call("POST", "/v1/rankings", asked))
+    row = service.rows(ended)["vit"]
+    assert row["scores"]["gbc"]["value"] == estimators.gbc(features=features, labels=labels).value
+    assert ended["counters"]["models_loaded"] == 1
+    assert (entry / "features.npy").read_bytes() == stored
+    quarantined = list((service.settings.features_folder / ".quarantine").iterdir())
+    assert [path.name.split("-")[0] for path in quarantined] == [entry.name]
 
 
 def test_the_workers_lines_name_the_request_that_asked(service: Service, ranking: dict[str, Any]) -> None:
