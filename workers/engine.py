@@ -135,6 +135,17 @@ def queues_with_work(session: Session) -> frozenset[str]:
     return frozenset(session.scalars(select(jobs.c.queue_name).where(waits, in_flight).distinct()))
 
 
+def stranded_jobs(session: Session, version: str) -> dict[str, int]:
+    """Version of the application -> number of its jobs in flight, which no worker of ``version`` takes."""
+    jobs = _jobs(session)
+    rows = session.execute(
+        select(jobs.c.application_version, func.count())
+        .where(jobs.c.status.in_([ENQUEUED, PENDING]), jobs.c.application_version != version)
+        .group_by(jobs.c.application_version)
+    )
+    return dict(rows.tuples().all())
+
+
 def current_lease() -> Lease | None:
     """Of the job that this thread executes; None outside the engine."""
     context = get_local_dbos_context()
@@ -253,6 +264,7 @@ def _table(schema: str | None) -> TableClause:
     names = (
         "workflow_uuid",
         "status",
+        "application_version",
         "executor_id",
         "owner_xid",
         "queue_name",

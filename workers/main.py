@@ -113,6 +113,14 @@ def publish_catalog(settings: Settings, extractor: Extractor, database: Database
     log.info("catalog published", models=len(models))
 
 
+def warn_of_stranded_jobs(database: Database) -> None:
+    """Say which work waits for a worker of another version, since none of this version takes it."""
+    with database.reading() as session:
+        stranded = engine.stranded_jobs(session, jobs.APPLICATION_VERSION)
+    for version, number in stranded.items():
+        log.warning("jobs wait for a worker of another version", version=version, jobs=number)
+
+
 def run(settings: Settings) -> None:
     """Work until a signal asks to stop."""
     logging.configure(settings)
@@ -132,6 +140,7 @@ def run(settings: Settings) -> None:
         jobs=jobs.Jobs(settings, database),
     )
     runtime.start(parts)
+    warn_of_stranded_jobs(database)
     liveness = Liveness(settings, database, executor, settings.device)
     # Before the first job is taken: what an unknown worker holds is given to others.
     liveness.register()

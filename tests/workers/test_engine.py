@@ -30,32 +30,31 @@ class Queues:
     client: DBOSClient
     owners: dict[str, str] = field(default_factory=dict)
 
-    def put(self, job: str, queue: Queue) -> None:
+    def put(self, job: str, queue: Queue, *, version: str = APPLICATION_VERSION) -> None:
         self.owners[job] = ""
         self.client.enqueue(
             {
                 "workflow_name": "any",
                 "queue_name": queue.value,
                 "workflow_id": job,
-                "app_version": APPLICATION_VERSION,
+                "app_version": version,
                 "priority": 1,
             }
         )
+
+    def take(self, queue: Queue, executor: str, *, owner: str, version: str = APPLICATION_VERSION) -> list[str]:
+        """What a worker takes of a queue."""
+        taken, _ = self.client._sys_db.start_queued_workflows(
+            self.client.register_queue(queue.value, worker_concurrency=1), executor, version, None, 0, owner_xid=owner
+        )
+        return taken
 
     def run(self, job: str, queue: Queue, executor: str) -> Lease:
         """Have a worker take the job."""
         if job not in self.owners:
             self.put(job, queue)
         owner = f"{self.owners[job]}-{executor}"
-        taken, _ = self.client._sys_db.start_queued_workflows(
-            self.client.register_queue(queue.value, worker_concurrency=1),
-            executor,
-            APPLICATION_VERSION,
-            None,
-            0,
-            owner_xid=owner,
-        )
-        assert taken == [job]
+        assert self.take(queue, executor, owner=owner) == [job]
         self.owners[job] = owner
         return Lease(job, owner)
 
@@ -167,6 +166,23 @@ def test_a_job_that_was_taken_anew_is_another_find(queues: Queues, liveness: Liv
     queues.run("lost", Queue.DEVICE, "here")
     liveness.requeue_strays()
     assert queues.state("lost")[0] == "PENDING"
+
+
+def test_work_of_another_version_is_taken_by_a_worker_of_that_version_alone(queues: Queues) -> None:
+    queues.put("old", Queue.DEVICE, version="0")
+    queues.put("new", Queue.SCORING)
+    assert queues.take(Queue.DEVICE, "worker", owner="x") == []
+    with queues.database.reading() as session:
+        assert engine.stranded_jobs(session, APPLICATION_VERSION) == {"0": 1}
+    assert queues.take(Queue.DEVICE, "old worker", owner="y", version="0") == ["old"]
+
+
+def test_requeued_work_keeps_its_version(queues: Queues) -> None:
+    queues.put("old", Queue.DEVICE, version="0")
+    assert queues.take(Queue.DEVICE, "dead", owner="x", version="0") == ["old"]
+    assert die(queues) == ["old"]
+    assert queues.take(Queue.DEVICE, "worker", owner="y") == []
+    assert queues.take(Queue.DEVICE, "old worker", owner="z", version="0") == ["old"]
 
 
 def test_one_query_serves_all_queues(queues: Queues) -> None:
