@@ -66,11 +66,14 @@ def cost(rows: Sequence[ModelRow], x: Axis, y: Axis) -> Chart:
     places = [(row.model, x.value(row), y.value(row)) for row in rows]
     known = [(model, a, b) for model, a, b in places if a is not None and b is not None]
     front = pareto_front([(x.sign * a, y.sign * b) for _, a, b in known])
-    middle = sum(min_and_max([a for _, a, _ in known])) / 2
+    left, right = min_and_max([a for _, a, _ in known])
+    low, high = min_and_max([b for _, _, b in known])
     data: list[dict[str, Any]] = [
-        {"model": model, "x": a, "y": b, "front": index in front, "side": "right" if a > middle else "left"}
+        {"model": model, "x": a, "y": b, "front": index in front, "side": "right" if 2 * a > left + right else "left"}
         for index, (model, a, b) in enumerate(known)
     ]
+    best = sorted((point for point in data if point["front"]), key=lambda point: point["x"])
+    _name_apart(best, width=right - left, height=high - low)
     encoding = {
         name: {"field": name, "type": "quantitative", "title": axis.title, "scale": {"zero": False}}
         for name, axis in (("x", x), ("y", y))
@@ -79,12 +82,11 @@ def cost(rows: Sequence[ModelRow], x: Axis, y: Axis) -> Chart:
         {"field": name, "title": axis.title, "format": ".4~g"} for name, axis in (("x", x), ("y", y))
     ]
     step = "step-after" if x.sign < 0 else "step-before"
-    best = ", ".join(point["model"] for point in sorted(data, key=lambda point: point["x"]) if point["front"])
     return Chart(
         "cost",
         "Score against cost",
         f"Up and to the {'left' if x.sign < 0 else 'right'} is better. No model beats these in both; the line joins "
-        f"them: {best or 'none has both'}.",
+        f"them: {', '.join(point['model'] for point in best) or 'none has both'}.",
         {
             "$schema": SCHEMA,
             "height": 280,
@@ -104,15 +106,24 @@ def cost(rows: Sequence[ModelRow], x: Axis, y: Axis) -> Chart:
                 },
                 *(
                     {
-                        "transform": [{"filter": f"datum.front && datum.side === '{side}'"}],
+                        "transform": [{"filter": f"datum.name && datum.side === '{side}'"}],
                         "mark": {"type": "text", "align": side, "dx": dx, "dy": -10, "limit": 220},
-                        "encoding": {"text": {"field": "model"}},
+                        "encoding": {"text": {"field": "name"}},
                     }
                     for side, dx in (("left", 6), ("right", -6))
                 ),
             ],
         },
     )
+
+
+def _name_apart(points: Sequence[dict[str, Any]], *, width: float, height: float) -> None:
+    """Name points, from left to right, by their models; a name that would lie on the one before is left out."""
+    last: dict[str, Any] | None = None
+    for point in points:
+        if last is None or point["x"] - last["x"] > 0.15 * width or abs(point["y"] - last["y"]) > 0.1 * height:
+            point["name"] = point["model"]
+            last = point
 
 
 def min_and_max(values: Sequence[float]) -> tuple[float, float]:

@@ -198,7 +198,7 @@ def show_ranking(
         names={shown.model_id: shown.model for shown in table.models},
         evaluations=evaluations.of_ranking(session, caller, row.id).items,
         **figures,
-        again="/rankings/new?" + urlencode(_fields(question), doseq=True),
+        again=_again(question),
         command=_command(request, question.model_dump(mode="json", exclude_defaults=True)),
     )
 
@@ -262,8 +262,10 @@ def _asked(request: RankingRequest, rows: Sequence[ModelRow]) -> RankingCreate:
     )
 
 
-def _fields(question: RankingCreate) -> dict[str, Any]:
-    """What of a question the form of a new ranking can hold."""
+def _again(question: RankingCreate) -> str | None:
+    """The address of the form filled in with what it can hold of a question; None if these are too many models."""
+    if question.models and len(question.models) > CHOICES:
+        return None
     fields = {
         "target": question.target,
         "zoo": question.zoo,
@@ -273,7 +275,8 @@ def _fields(question: RankingCreate) -> dict[str, Any]:
         "ensemble": question.ensembles[0].size if question.ensembles else None,
         "trial": question.trial.models if question.trial else None,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None}
+    return "/rankings/new?" + urlencode(given, doseq=True)
 
 
 def _command(request: Request, body: Mapping[str, Any]) -> str:

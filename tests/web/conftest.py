@@ -12,6 +12,8 @@ from tests.conftest import NewDatabase
 from tests.service import FAST, Service, draw_images, running, save_model, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FEW = 40
+"""Images of rankings here: the same evidence serves all of them."""
 HOSTILE = "<script>document.title='owned'</script>"
 FLAGS = [
     "--no-sandbox",
@@ -72,6 +74,7 @@ def finished(site: Service) -> dict[str, str]:
         "target": "shapes",
         "zoo": "everything",
         "metrics": ["leep", "tmi", "nce"],
+        "sample": {"max_samples": FEW},
         "ensembles": [{"size": 2}],
     }
     ranking: dict[str, str] = site.until_final(site.call("POST", "/v1/rankings", question))
@@ -85,6 +88,7 @@ def finished(site: Service) -> dict[str, str]:
 def repeated(site: Service, finished: dict[str, str]) -> dict[str, str]:
     """A schedule that has run once."""
     body = {"name": "nightly", "cron": "0 2 * * *", "zoo": "everything", "targets": ["shapes"], "metrics": ["leep"]}
+    body |= {"sample": {"max_samples": FEW}}
     schedule: dict[str, str] = site.call("POST", "/v1/schedules", body, status=201)
     run = site.call("POST", "/v1/schedules/nightly/runs")
     address = f"/v1/schedules/nightly/runs/{run['id']}"
