@@ -37,6 +37,7 @@ HEIGHTS = {
     "compare": 640,
     "leaderboard": 900,
     "schedule": 560,
+    "finetune": 640,
     "dataset": 900,
     "models": 560,
     "zoo": 560,
@@ -68,12 +69,15 @@ def fill(client: Client, models: Path) -> dict[str, str]:
     pool = {"zoo": None, "models": ["lost", "mobilenetv2_100.tv_in1k"], "sample": {"max_samples": SAMPLE}}
     failed = _rank(client, {"name": "with a lost file", **pool})
     schedule = _run_twice(client)
+    tuned = _fine_tune(client, everything)
     return {
         "rankings": "/rankings",
         "new": f"/rankings/new?target={digits['id']}&zoo=offline&max_samples=1000&ensemble=2&trial=3",
         "ranking": f"/rankings/{everything}",
         "ranking-failed": f"/rankings/{failed}",
         "ranking-cancelled": f"/rankings/{cancelled}",
+        "finetunes": "/finetunes",
+        "finetune": f"/finetunes/{tuned}",
         "compare": "/compare?first=digits, fewer images&second=digits, everything",
         "leaderboards": "/leaderboards",
         "leaderboard": f"/leaderboards/{digits['id']}",
@@ -148,6 +152,15 @@ def _run_twice(client: Client) -> str:
         while client.call("GET", f"/v1/schedules/{schedule}/runs/{run['id']}")["state"] in ("queued", "running"):
             time.sleep(1)
     return str(schedule)
+
+
+def _fine_tune(client: Client, ranking: str) -> str:
+    """The id of a fine-tuning, which has ended, of what a ranking advises."""
+    few = {"sample": {"max_samples": 200}, "epochs": 2, "rate_multiples": [1.0], "weights": True}
+    tuned = client.call("POST", "/v1/finetunes", {"name": "digits, in full", "ranking": ranking, **few})["id"]
+    while client.call("GET", f"/v1/finetunes/{tuned}")["state"] not in FINAL:
+        time.sleep(1)
+    return str(tuned)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from app.api.document import version
 from app.contracts.caller import Caller
+from app.schemas.finetunes import FineTuningAnswer
 from app.schemas.rankings import RankingAnswer
 from app.services.sessions import COOKIE
 
@@ -35,6 +36,7 @@ HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin", 
 PLACES = (
     ("/rankings", "Rankings"),
     ("/leaderboards", "Leaderboards"),
+    ("/finetunes", "Fine-tunings"),
     ("/schedules", "Schedules"),
     ("/datasets", "Data sets"),
     ("/models", "Models"),
@@ -63,6 +65,7 @@ def environment() -> Environment:
         "breakable": breakable,
         "moment": moment,
         "share": share,
+        "percent": percent,
         "json_block": json_block,
     }
     templates.globals |= {"version": version()}
@@ -102,9 +105,10 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def called(ranking: RankingAnswer) -> str:
-    """A ranking's name; one without a name is called by what was asked, and when."""
-    return ranking.name or f"{ranking.target.name}, {ranking.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def called(job: RankingAnswer | FineTuningAnswer) -> str:
+    """A job's name; one without a name is called by its target, and when it was asked for."""
+    target = job.target.name if isinstance(job, RankingAnswer) else job.request.target
+    return job.name or f"{target}, {job.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def breakable(name: str) -> Markup:
@@ -144,6 +148,11 @@ def moment(value: datetime | None) -> Markup | str:
 def share(value: float | None) -> str:
     """A share as a percentage."""
     return NOT_KNOWN if value is None else f"{100 * value:.0f} %"
+
+
+def percent(value: float | None) -> str:
+    """A share as a number of percent, for columns whose head says so."""
+    return NOT_KNOWN if value is None else f"{100 * value:.1f}"
 
 
 def json_block(value: Any) -> Markup:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
@@ -94,6 +95,17 @@ def repeated(site: Service, finished: dict[str, str]) -> dict[str, str]:
     address = f"/v1/schedules/nightly/runs/{run['id']}"
     wait_for(lambda: site.call("GET", address)["state"] == "succeeded", what="the end of the run")
     return schedule
+
+
+@pytest.fixture(scope="package")
+def tuned(site: Service) -> dict[str, Any]:
+    """A fine-tuning that has ended."""
+    few = {"sample": {"max_samples": FEW}, "epochs": 1, "rate_multiples": [1.0], "weights": True}
+    body = {"name": "tuned", "target": "shapes", "models": ["small"], **few}
+    address = site.call("POST", "/v1/finetunes", body)["links"]["self"]
+    wait_for(lambda: site.call("GET", address)["state"] == "succeeded", what="the end of the fine-tuning")
+    ended: dict[str, Any] = site.call("GET", address)
+    return ended
 
 
 class Watch:

@@ -90,6 +90,8 @@ def test_an_archive_is_uploaded(page: Page, site: Service, tmp_path: Path) -> No
         "/rankings/new?target=shapes&zoo=everything",
         "/rankings/finished",
         "/compare",
+        "/finetunes",
+        "/finetunes/tuned",
         "/leaderboards",
         "/leaderboards/shapes",
         "/schedules",
@@ -104,7 +106,7 @@ def test_an_archive_is_uploaded(page: Page, site: Service, tmp_path: Path) -> No
         "/sign-in",
     ],
 )
-def test_a_page_is_readable(page: Page, repeated: dict[str, Any], address: str) -> None:
+def test_a_page_is_readable(page: Page, repeated: dict[str, Any], tuned: dict[str, Any], address: str) -> None:
     page.goto(address)
     assert unreadable(page) == {}
 
@@ -116,6 +118,23 @@ def test_a_comparison_is_readable(
     page.goto(f"/compare?first=finished&second={newest}")
     expect(page.get_by_role("row")).to_have_count(4)
     assert unreadable(page) == {}
+
+
+def test_what_was_fine_tuned_is_shown_and_its_weights_are_had(page: Page, tuned: dict[str, Any]) -> None:
+    page.goto("/finetunes/tuned")
+    accuracy = f"{100 * tuned['models'][0]['accuracy']:.1f}"
+    expect(page.get_by_role("region", name="Models").get_by_role("cell", name=accuracy)).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="safetensors").click()
+    assert download.value.path().stat().st_size > 0
+
+
+def test_what_a_ranking_advises_is_fine_tuned_from_its_page(page: Page, finished: dict[str, Any]) -> None:
+    page.goto("/rankings/finished")
+    page.get_by_role("button", name="Fine-tune what is advised").click()
+    expect(page).to_have_url(re.compile(r"/finetunes/ftn_"))
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".badge").first).to_have_text("cancelled")
 
 
 def test_the_first_page_is_light(page: Page, finished: dict[str, Any]) -> None:
