@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
+from app.db.session import Database
+from app.services import keys
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from tests.service import FAST, Service, draw_images, running, save_model, wait_for
@@ -106,6 +108,33 @@ def tuned(site: Service) -> dict[str, Any]:
     wait_for(lambda: site.call("GET", address)["state"] == "succeeded", what="the end of the fine-tuning")
     ended: dict[str, Any] = site.call("GET", address)
     return ended
+
+
+Guarded = tuple[Service, dict[str, str]]
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory: pytest.TempPathFactory, new_sqlite: NewDatabase) -> Iterator[Guarded]:
+    """A server that asks for keys, with two owners and a reader."""
+    folder = tmp_path_factory.mktemp("guarded")
+    draw_images(folder / "images" / "shapes", each=2)
+    settings = Settings(
+        home=folder / "home",
+        database_url=new_sqlite(),
+        data_roots=(folder / "images",),
+        require_keys=True,
+        **FAST,
+    )
+    database = Database(settings.url)
+    secrets = {}
+    with database.transaction() as session:
+        for name, scope in (("owner", "submit"), ("stranger", "submit"), ("reader", "read")):
+            secrets[name] = keys.create(session, name=name, scopes=[scope])[1]
+    database.close()
+    with running(settings, "--no-worker") as service:
+        service.http.headers["X-API-Key"] = secrets["owner"]
+        service.call("POST", "/v1/datasets", {"location": str(folder / "images" / "shapes")})
+        yield service, secrets
 
 
 class Watch:

@@ -11,40 +11,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app.db.session import Database
 from app.services import keys
-from app.settings import Settings
-from tests.conftest import NewDatabase
-from tests.service import FAST, Service, draw_images, running
-from tests.web.conftest import unreadable
-
-
-@pytest.fixture(scope="module")
-def guarded(
-    tmp_path_factory: pytest.TempPathFactory, new_sqlite: NewDatabase
-) -> Iterator[tuple[Service, dict[str, str]]]:
-    """A server that asks for keys, with two owners and a reader."""
-    folder = tmp_path_factory.mktemp("guarded")
-    draw_images(folder / "images" / "shapes", each=2)
-    settings = Settings(
-        home=folder / "home",
-        database_url=new_sqlite(),
-        data_roots=(folder / "images",),
-        require_keys=True,
-        **FAST,
-    )
-    database = Database(settings.url)
-    secrets = {}
-    with database.transaction() as session:
-        for name, scope in (("owner", "submit"), ("stranger", "submit"), ("reader", "read")):
-            secrets[name] = keys.create(session, name=name, scopes=[scope])[1]
-    database.close()
-    with running(settings, "--no-worker") as service:
-        service.http.headers["X-API-Key"] = secrets["owner"]
-        service.call("POST", "/v1/datasets", {"location": str(folder / "images" / "shapes")})
-        yield service, secrets
+from tests.service import Service
+from tests.web.conftest import Guarded, unreadable
 
 
 @pytest.fixture
-def page(browser: Browser, guarded: tuple[Service, dict[str, str]]) -> Iterator[Page]:
+def page(browser: Browser, guarded: Guarded) -> Iterator[Page]:
     """A fresh browser profile."""
     context: BrowserContext = browser.new_context(base_url=str(guarded[0].http.base_url))
     yield context.new_page()
@@ -63,7 +35,7 @@ def test_a_wrong_key_is_refused(page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("not known")
 
 
-def test_the_key_leads_back_and_signing_out_ends_it(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:
+def test_the_key_leads_back_and_signing_out_ends_it(page: Page, guarded: Guarded) -> None:
     sign_in(page, guarded[1]["owner"])
     expect(page).to_have_url(re.compile("/datasets$"))
     expect(page.get_by_role("link", name="shapes")).to_be_visible()
@@ -72,7 +44,7 @@ def test_the_key_leads_back_and_signing_out_ends_it(page: Page, guarded: tuple[S
     expect(page).to_have_url(re.compile("/sign-in"))
 
 
-def test_what_belongs_to_another_is_not_seen(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:
+def test_what_belongs_to_another_is_not_seen(page: Page, guarded: Guarded) -> None:
     sign_in(page, guarded[1]["stranger"])
     expect(page.get_by_text("No data set is registered yet.")).to_be_visible()
     answer = page.goto("/datasets/shapes")
@@ -80,7 +52,7 @@ def test_what_belongs_to_another_is_not_seen(page: Page, guarded: tuple[Service,
     assert answer.status == 404
 
 
-def test_what_a_scope_may_not_do_is_not_offered(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:
+def test_what_a_scope_may_not_do_is_not_offered(page: Page, guarded: Guarded) -> None:
     sign_in(page, guarded[1]["reader"])
     expect(page.get_by_role("heading", name="Data sets")).to_be_visible()
     expect(page.get_by_role("button", name="Upload")).to_have_count(0)
@@ -89,13 +61,13 @@ def test_what_a_scope_may_not_do_is_not_offered(page: Page, guarded: tuple[Servi
     assert answer.status == 403
 
 
-def test_what_is_shown_to_people_who_signed_in_is_readable(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:
+def test_what_is_shown_to_people_who_signed_in_is_readable(page: Page, guarded: Guarded) -> None:
     sign_in(page, guarded[1]["owner"])
     expect(page.get_by_role("link", name="shapes")).to_be_visible()
     assert unreadable(page) == {}
 
 
-def test_the_cookie_is_out_of_reach_of_scripts(page: Page, guarded: tuple[Service, dict[str, str]]) -> None:
+def test_the_cookie_is_out_of_reach_of_scripts(page: Page, guarded: Guarded) -> None:
     sign_in(page, guarded[1]["owner"])
     expect(page.get_by_role("heading", name="Data sets")).to_be_visible()
     assert page.evaluate("document.cookie") == ""
@@ -119,21 +91,21 @@ def form_token(client: httpx2.Client) -> str:
     return token[1]
 
 
-def test_a_form_without_the_token_of_its_session_is_refused(guarded: tuple[Service, dict[str, str]]) -> None:
+def test_a_form_without_the_token_of_its_session_is_refused(guarded: Guarded) -> None:
     service, secrets = guarded
     with signed_in(service, secrets["owner"]) as client:
         answer = client.post("/datasets", data={"location": "builtin:digits", "token": ""})
         assert answer.status_code == 403
 
 
-def test_the_api_takes_the_cookie_for_reading_only(guarded: tuple[Service, dict[str, str]]) -> None:
+def test_the_api_takes_the_cookie_for_reading_only(guarded: Guarded) -> None:
     service, secrets = guarded
     with signed_in(service, secrets["owner"]) as client:
         assert client.get("/v1/datasets").status_code == 200
         assert client.post("/v1/datasets", json={"location": "builtin:digits"}).status_code == 403
 
 
-def test_a_revoked_key_ends_the_session(guarded: tuple[Service, dict[str, str]], tmp_path: Path) -> None:
+def test_a_revoked_key_ends_the_session(guarded: Guarded, tmp_path: Path) -> None:
     service, _ = guarded
     database = Database(service.settings.url)
     with database.transaction() as session:
@@ -147,7 +119,7 @@ def test_a_revoked_key_ends_the_session(guarded: tuple[Service, dict[str, str]],
 
 
 @pytest.mark.parametrize("address", ["https://elsewhere.example/", "//elsewhere.example", "/\\elsewhere.example"])
-def test_signing_in_leads_nowhere_else(guarded: tuple[Service, dict[str, str]], address: str) -> None:
+def test_signing_in_leads_nowhere_else(guarded: Guarded, address: str) -> None:
     service, secrets = guarded
     with httpx2.Client(base_url=service.http.base_url) as client:
         form = {"token": form_token(client), "key": secrets["owner"], "next": address}
