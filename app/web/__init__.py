@@ -3,12 +3,12 @@
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from app.web import catalog, finetunes, rankings, schedules, signing
+from app.web import catalog, comparison, finetunes, rankings, schedules, signing
 from app.web.rendering import FOLDER
 
 
 def install(app: FastAPI) -> None:
     """Have the application show the pages."""
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    for router in (signing.router, rankings.router, finetunes.router, schedules.router, catalog.router):
-        app.include_router(router)
+    for pages in (signing, rankings, comparison, finetunes, schedules, catalog):
+        app.include_router(pages.router)

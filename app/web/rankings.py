@@ -1,10 +1,7 @@
-"""Rankings: the list, one as it runs and when it has ended, a new one, and two side by side."""
+"""Rankings: the list, one as it runs and when it has ended, and a new one."""
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -15,16 +12,12 @@ from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
-from app.contracts.question import RankingCreate
-from app.contracts.rankings import RankingRequest
 from app.db.tables import RankingState
 from app.errors import Invalid
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
 from app.services import datasets, estimates, evaluations, models, overview, rankings, results
 from app.services import zoos as zoo_rules
-from app.services.sessions import COOKIE
-from app.web import charts
-from app.web.forms import filled
+from app.web import charts, question
 from app.web.rendering import render
 from app.web.route import GenuineForm, PageRoute
 from estimators.catalog import METRICS
@@ -33,7 +26,6 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 LISTED = 50
 COMPARABLE = 50
-CHOICES = 200
 STAGES = {
     "waiting": "waits for the device",
     "load": "loading",
@@ -70,7 +62,7 @@ def new_ranking(
     wanted: ModelFilterDep,
     target: Annotated[str, Query(max_length=300)] = "",
     zoo: Annotated[str, Query(max_length=300)] = "",
-    model: Annotated[list[str] | None, Query(max_length=CHOICES)] = None,
+    model: Annotated[list[str] | None, Query(max_length=question.CHOICES)] = None,
     metric: Annotated[list[str] | None, Query(max_length=100)] = None,
     max_samples: Annotated[str, Query(max_length=12)] = "1000",
     ensemble: Annotated[str, Query(max_length=3)] = "",
@@ -81,15 +73,15 @@ def new_ranking(
     body, problem = None, None
     if target:
         try:
-            body = _question(target, zoo, model, metric, max_samples, ensemble, trial, name)
+            body = question.of_form(target, zoo, model, metric, max_samples, ensemble, trial, name)
         except Invalid as error:
             problem = error.detail
     return render(
         request,
         "new_ranking.html",
-        datasets=datasets.page(session, caller, Listing(limit=CHOICES)).items,
-        zoos=zoo_rules.page(session, caller, Listing(limit=CHOICES)).items,
-        models=models.page(session, caller, Listing(limit=CHOICES), wanted).items,
+        datasets=datasets.page(session, caller, Listing(limit=question.CHOICES)).items,
+        zoos=zoo_rules.page(session, caller, Listing(limit=question.CHOICES)).items,
+        models=models.page(session, caller, Listing(limit=question.CHOICES), wanted).items,
         metrics=METRICS.values(),
         chosen={
             "target": target,
@@ -102,7 +94,7 @@ def new_ranking(
             "name": name,
         },
         estimate=estimates.of_ranking(session, caller, body) if body else None,
-        command=_command(request, body.model_dump(mode="json", exclude_unset=True)) if body else None,
+        command=question.command(request, body.model_dump(mode="json", exclude_unset=True)) if body else None,
         problem=problem,
     )
 
@@ -115,7 +107,7 @@ def create_ranking(
     caller: SubmitterDep,
     target: Annotated[str, Form(max_length=300)],
     zoo: Annotated[str, Form(max_length=300)] = "",
-    model: Annotated[list[str] | None, Form(max_length=CHOICES)] = None,
+    model: Annotated[list[str] | None, Form(max_length=question.CHOICES)] = None,
     metric: Annotated[list[str] | None, Form(max_length=100)] = None,
     max_samples: Annotated[str, Form(max_length=12)] = "1000",
     ensemble: Annotated[str, Form(max_length=3)] = "",
@@ -123,37 +115,9 @@ def create_ranking(
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     """Submit it and show its live page."""
-    body = _question(target, zoo, model, metric, max_samples, ensemble, trial, name)
+    body = question.of_form(target, zoo, model, metric, max_samples, ensemble, trial, name)
     row = rankings.create(session, jobs, caller, body, request_id=request.state.request_id)
     return RedirectResponse(f"/rankings/{row.id}", 303)
-
-
-def _question(
-    target: str,
-    zoo: str,
-    models: Sequence[str] | None,
-    metrics: Sequence[str] | None,
-    max_samples: str,
-    ensemble: str,
-    trial: str,
-    name: str,
-) -> RankingCreate:
-    """The request that the fields of the form mean.
-
-    Raises:
-        Invalid: they mean none.
-    """
-    question: dict[str, Any] = {
-        "target": target,
-        "zoo": zoo,
-        "models": [] if zoo else list(models or []),
-        "metrics": list(metrics or []),
-        "sample": {"max_samples": int(max_samples)} if max_samples.isdecimal() else None,
-        "ensembles": [{"size": int(ensemble)}] if ensemble.isdecimal() else [],
-        "trial": {"models": int(trial)} if trial.isdecimal() else None,
-        "name": name,
-    }
-    return filled(RankingCreate, **question)
 
 
 @router.get("/rankings/{ranking}")
@@ -170,7 +134,7 @@ def show_ranking(
     answer = results.answers(session, [row])[0]
     table = results.table(session, row)
     advice = answer.recommendation
-    question = _asked(row.request, table.models)
+    asked = question.of_ranking(row.request, table.models)
     licenses_of = overview.licenses(session, [shown.model_id for shown in table.models])
     titles = {metric["name"]: metric["title"] for metric in table.metrics}
     figures: dict[str, Any] = {"cost": None, "agreement": None}
@@ -198,8 +162,8 @@ def show_ranking(
         names={shown.model_id: shown.model for shown in table.models},
         evaluations=evaluations.of_ranking(session, caller, row.id).items,
         **figures,
-        again=_again(question),
-        command=_command(request, question.model_dump(mode="json", exclude_defaults=True)),
+        again=question.form_address(asked),
+        command=question.command(request, asked.model_dump(mode="json", exclude_defaults=True)),
     )
 
 
@@ -247,46 +211,6 @@ def _figures(table: ResultsAnswer, titles: Mapping[str, str], score: str, cost: 
     }
 
 
-def _asked(request: RankingRequest, rows: Sequence[ModelRow]) -> RankingCreate:
-    """The question of a ranking, by names."""
-    kept = ("sample", "priority", "reference", "intervals", "trial", "history")
-    return RankingCreate(
-        target=request.target,
-        zoo=request.zoo,
-        models=None if request.zoo else [row.model_id for row in rows],
-        metrics=[metric if metric.parameters else metric.name for metric in request.metrics],
-        layers=request.layers if request.layers == "stages" else list(request.layers),
-        ensembles=list(request.ensembles),
-        given_ensembles=[list(members) for members in request.given_ensembles],
-        **{name: getattr(request, name) for name in kept},
-    )
-
-
-def _again(question: RankingCreate) -> str | None:
-    """The address of the form filled in with what it can hold of a question; None if these are too many models."""
-    if question.models and len(question.models) > CHOICES:
-        return None
-    fields = {
-        "target": question.target,
-        "zoo": question.zoo,
-        "model": question.models,
-        "metric": [metric if isinstance(metric, str) else metric.name for metric in question.metrics],
-        "max_samples": question.sample.max_samples or "",
-        "ensemble": question.ensembles[0].size if question.ensembles else None,
-        "trial": question.trial.models if question.trial else None,
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    return "/rankings/new?" + urlencode(given, doseq=True)
-
-
-def _command(request: Request, body: Mapping[str, Any]) -> str:
-    """The curl command that asks for the same."""
-    question = json.dumps(body, indent=2)
-    key = " -H 'X-API-Key: ...'" if COOKIE in request.cookies else ""
-    address = f"{request.base_url}v1/rankings"
-    return f"curl -s {address} -H 'Content-Type: application/json'{key} \\\n  -d {shlex.quote(question)}"
-
-
 @router.post("/rankings/{ranking}/cancel", dependencies=[GenuineForm])
 def cancel_ranking(ranking: str, session: SessionDep, jobs: JobsDep, caller: SubmitterDep) -> Response:
     """End it early."""
@@ -299,65 +223,3 @@ def delete_ranking(ranking: str, session: SessionDep, settings: SettingsDep, cal
     """Forget it."""
     rankings.delete(session, settings, caller, ranking)
     return RedirectResponse("/rankings", 303)
-
-
-@router.get("/compare")
-def compare(
-    request: Request,
-    session: ReadSessionDep,
-    caller: ReaderDep,
-    first: Annotated[str, Query(max_length=300)] = "",
-    second: Annotated[str, Query(max_length=300)] = "",
-) -> Response:
-    """Two rankings side by side: who moved, and by how much. Without two, a form to choose them."""
-    choices = rankings.page(session, caller, Listing(limit=CHOICES), state=RankingState.SUCCEEDED).items
-    if not (first and second):
-        return render(request, "compare.html", choices=choices, rankings=[], metrics=[], moves=[])
-    rows = [rankings.get(session, caller, reference) for reference in (first, second)]
-    answers = results.answers(session, rows)
-    tables = [results.table(session, row) for row in rows]
-    names = {metric["name"] for metric in tables[1].metrics}
-    shared = [metric for metric in tables[0].metrics if metric["name"] in names]
-    return render(
-        request,
-        "compare.html",
-        choices=choices,
-        rankings=answers,
-        metrics=shared,
-        moves=_moves(tables[0].models, tables[1].models),
-    )
-
-
-def _moves(before: Sequence[ModelRow], after: Sequence[ModelRow]) -> list[dict[str, Any]]:
-    """Every model of either ranking with its places in both, in the order of the second."""
-    places = [
-        {row.model_id: (place, row) for place, row in enumerate(rows, start=1) if row.state == "succeeded"}
-        for rows in (before, after)
-    ]
-    moves: list[dict[str, Any]] = []
-    order = [*places[1], *(model for model in places[0] if model not in places[1])]
-    for model in order:
-        (old, old_row), (new, new_row) = (place.get(model, (None, None)) for place in places)
-        shown = new_row or old_row
-        assert shown is not None  # noqa: S101 - the model is in one of the two
-        moves.append(
-            {
-                "model_id": model,
-                "model": shown.model,
-                "places": (old, new),
-                "moved": None if old is None or new is None else old - new,
-                "changes": _changes(old_row, new_row),
-            }
-        )
-    return moves
-
-
-def _changes(before: ModelRow | None, after: ModelRow | None) -> dict[str, float]:
-    """Metric -> how much the score of a model that is in both rankings changed."""
-    if before is None or after is None:
-        return {}
-    return {
-        name: new.value - old.value
-        for name, new in after.scores.items()
-        if (old := before.scores.get(name)) and old.value is not None and new.value is not None
-    }
