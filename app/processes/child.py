@@ -17,9 +17,10 @@ import time
 import traceback
 from typing import Any
 
+from app.contracts.progress import Progress, TellProgress
 from app.processes.errors import Problem
 from app.processes.limits import limit_memory, limit_processor
-from app.processes.role import Commands, Progress, Role
+from app.processes.role import Commands, Role
 from app.settings import Settings
 
 PR_SET_PDEATHSIG = 1
@@ -49,7 +50,7 @@ def main() -> None:
     while True:
         message = messages.get()
         limit_processor(role, settings)
-        send(_answer(commands, message, _Throttled(lambda event: send({"progress": event}))))
+        send(_answer(commands, message, _Throttled(lambda event: send({"progress": event.plain()}))))
 
 
 def _die_with(parent: int) -> None:
@@ -67,7 +68,7 @@ def _receive(connection: socket.socket, messages: "queue.SimpleQueue[dict[str, A
     os._exit(0)
 
 
-def _answer(commands: Commands, message: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _answer(commands: Commands, message: dict[str, Any], progress: TellProgress) -> dict[str, Any]:
     try:
         return {"result": commands[message["command"]](message["payload"], progress)}
     except Problem as problem:
@@ -80,17 +81,17 @@ def _answer(commands: Commands, message: dict[str, Any], progress: Progress) -> 
 class _Throttled:
     """Pass on an event at once if its stage begins or ends; otherwise a few times a second."""
 
-    def __init__(self, send: Progress) -> None:
+    def __init__(self, send: TellProgress) -> None:
         self._send = send
         self._stage = ""
         self._sent = 0.0
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Progress) -> None:
         now = time.monotonic()
-        within = event["stage"] == self._stage and 0 < event["done"] < event["total"]
+        within = event.stage == self._stage and 0 < event.done < event.total
         if within and now - self._sent < PROGRESS_SECONDS:
             return
-        self._stage, self._sent = event["stage"], now
+        self._stage, self._sent = event.stage, now
         self._send(event)
 
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from app.contracts.progress import Progress, TellProgress
 from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLimitExceeded
 from app.processes.limits import memory_limit_megabytes
-from app.processes.role import Progress, Role, variable
+from app.processes.role import Role, variable
 from app.processes.threads import thread_count
 from app.settings import SLEEPING_THREADS, Settings
 
@@ -46,7 +47,7 @@ class ChildProcess:
         command: str,
         payload: Mapping[str, Any],
         *,
-        progress: Progress | None = None,
+        progress: TellProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Any:
         """Run a command of the role's module and wait for it.
@@ -149,7 +150,7 @@ class ChildProcess:
             raise self._death() from None
 
     def _wait(
-        self, limit: float | None, should_stop: Callable[[], bool] | None, progress: Progress | None = None
+        self, limit: float | None, should_stop: Callable[[], bool] | None, progress: TellProgress | None = None
     ) -> dict[str, Any]:
         """The next message that is not progress."""
         deadline = None if limit is None else time.monotonic() + limit
@@ -158,7 +159,7 @@ class ChildProcess:
                 if "progress" not in message:
                     return message
                 if progress is not None:
-                    progress(message["progress"])
+                    progress(Progress.read(message["progress"]))
             self._raise_if(should_stop)
             if deadline is not None and time.monotonic() > deadline:
                 raise self._overdue()

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from app.contracts.progress import TellProgress
 from app.processes.errors import Stopped
 from app.processes.parent import POLLING_SECONDS, ChildProcess
-from app.processes.role import Progress, Role
+from app.processes.role import Role
 from app.settings import Settings
 
 
@@ -25,7 +26,7 @@ class ProcessPool:
         command: str,
         payload: Mapping[str, Any],
         *,
-        progress: Progress | None = None,
+        progress: TellProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Any:
         """As `ChildProcess.call`, in whichever process is free first."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.contracts.progress import TellProgress
 from app.settings import Settings
 
-Progress = Callable[[dict[str, Any]], None]
-Command = Callable[[Mapping[str, Any], Progress], Any]
+Command = Callable[[Mapping[str, Any], TellProgress], Any]
 Commands = Mapping[str, Command]
 
 
@@ -19,7 +19,7 @@ class Role:
         name: how messages call it.
         module: of its commands, imported by the child alone. It has a function ``commands(settings) -> Commands`` that
             prepares the process and gives its commands by name. A command takes a payload and a function that reports
-            progress (``{"stage": str, "done": int, "total": int}``), and returns what JSON can say.
+            progress, and returns what JSON can say.
         time_setting: the field of `Settings` that limits the seconds of a command; the start of the process does not
             count. Beyond it the process is killed.
         processor_setting: the field that limits the processor's seconds of a command, which a busy machine does not

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.contracts.progress import Progress, TellProgress
 from app.processes.errors import Problem
-from app.processes.role import Commands, Progress, Role
+from app.processes.role import Commands, Role
 from app.scoring.arrays import Refused, make_evidence, read_arrays
 from app.scoring.metric import compute_metric, start_linear_algebra
 from app.settings import Settings
@@ -33,7 +34,7 @@ def commands(settings: Settings) -> Commands:
     return {"score": lambda payload, progress: score(payload, settings, progress)}
 
 
-def score(payload: Mapping[str, Any], settings: Settings, progress: Progress) -> dict[str, Any]:
+def score(payload: Mapping[str, Any], settings: Settings, progress: TellProgress) -> dict[str, Any]:
     """The metrics of the arrays in a file.
 
     Args:
@@ -54,7 +55,7 @@ def score(payload: Mapping[str, Any], settings: Settings, progress: Progress) ->
         raise ArraysRefused("the arrays need more memory than one request may have; send fewer samples") from error
     scores = []
     for done, metric in enumerate(payload["metrics"]):
-        progress({"stage": "scoring", "done": done, "total": len(payload["metrics"])})
+        progress(Progress(stage="scoring", done=done, total=len(payload["metrics"])))
         result = compute_metric(metric["name"], evidence, metric["parameters"])
         shown = result.model_dump(mode="json", exclude={"resamples"})
         scores.append({"metric": metric["name"], "parameters": metric["parameters"], **shown})

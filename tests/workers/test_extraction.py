@@ -15,6 +15,7 @@ from timm.data import create_transform, resolve_model_data_config
 
 from app.contracts.extraction import ExtractionCommand
 from app.contracts.models import InputConfiguration
+from app.contracts.progress import Progress
 from app.settings import Settings
 from tests.workers.conftest import MODEL, inspect_folder
 from workers.device import extraction, inference
@@ -206,10 +207,10 @@ def test_the_manifest_holds_what_the_result_depends_on(
 def test_progress_goes_through_all_stages(
     model_spec: Specify, payload: Callable[..., dict[str, Any]], settings: Settings
 ) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     extraction.extract(payload(model_spec()), settings, events.append)
-    assert list(dict.fromkeys(event["stage"] for event in events)) == ["load", "decode", "forward", "write"]
-    assert {"stage": "forward", "done": 5, "total": 5, "batch_size": 16} in events
+    assert list(dict.fromkeys(event.stage for event in events)) == ["load", "decode", "forward", "write"]
+    assert Progress(stage="forward", done=5, total=5, batch_size=16) in events
 
 
 class TestBatchSize:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.contracts.extraction import ExtractionCommand
+from app.contracts.progress import Progress
 from app.settings import Settings
 from tests.workers.conftest import MODEL, inspect_folder
 from workers.device.extractor import Extractor
@@ -47,23 +48,24 @@ class Killer:
         self.times = times
         self.batch_sizes: list[int] = []
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        if event["stage"] != "forward" or event["done"]:
+    def __call__(self, event: Progress) -> None:
+        if event.stage != "forward" or event.done:
             return
-        self.batch_sizes.append(event["batch_size"])
+        assert event.batch_size is not None
+        self.batch_sizes.append(event.batch_size)
         if len(self.batch_sizes) <= self.times:
             assert self.extractor.process_id is not None
             os.kill(self.extractor.process_id, signal.SIGKILL)
 
 
 def test_it_stays_warm_and_reports(extractor: Extractor, payload: ExtractionCommand, settings: Settings) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     warm = extractor.process_id
     report = extractor.extract(payload, progress=events.append)
     assert report.n == 12
     assert FeatureStore.of(settings).has_many(payload.keys.values())
-    assert events[0]["stage"] == "load"
-    assert events[-1] == {"stage": "write", "done": 1, "total": 1}
+    assert events[0].stage == "load"
+    assert events[-1] == Progress(stage="write", done=1, total=1)
     with pytest.raises(Problem) as refused:
         extractor.inspect_model(payload.spec.model_copy(update={"architecture": "nothing"}))
     assert refused.value.code == "model-refused"

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from app.contracts.progress import Progress
 from estimators.arrays.sampling import stratified_folds
 from workers.device.fine_tuning import (
     FineTuner,
@@ -104,12 +105,13 @@ def test_statistics_of_batch_normalisation_stay_those_of_the_source() -> None:
 
 
 def test_it_stops_at_the_next_step_and_says_how_long_it_will_take() -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     with pytest.raises(Stopped):
         _run(FineTuner(_body(), _images(), CPU), progress=events.append, should_stop=lambda: len(events) >= 7)
-    assert [event["stage"] for event in events] == ["frozen features"] + ["fine-tuning"] * 6
-    assert events[-1]["total"] == 2 * 5
-    assert 0 < events[-1]["seconds_left"] < 60
+    assert [event.stage for event in events] == ["frozen features"] + ["fine-tuning"] * 6
+    assert events[-1].total == 2 * 5
+    assert events[-1].seconds_left is not None
+    assert 0 < events[-1].seconds_left < 60
 
 
 def test_images_of_one_class_cannot_be_trained_on() -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from app.contracts.datasets import FolderSpec
+from app.contracts.progress import Progress
 from app.settings import Settings
 from tests.workers.conftest import ReadersHere, inspect, inspect_folder, picture
 from workers.errors import DatasetChanged, DatasetRejected, Stopped, TimeLimitExceeded
@@ -298,9 +299,9 @@ def test_it_can_be_stopped(image_folder: Path, settings: Settings) -> None:
 
 
 def test_it_reports_progress(image_folder: Path, settings: Settings) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     inspect_folder(image_folder, settings, progress=events.append)
-    assert events[-1] == {"stage": "inspect", "done": 12, "total": 12}
+    assert events[-1] == Progress(stage="inspect", done=12, total=12)
 
 
 @pytest.mark.parametrize("change", ["content", "time", "gone"])

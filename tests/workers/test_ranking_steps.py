@@ -15,6 +15,7 @@ from sqlalchemy import select, text, update
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import InputConfiguration, ModelCard, TimmSpec
+from app.contracts.progress import Progress
 from app.contracts.question import EnsembleChoice, MetricChoice, SampleChoice
 from app.contracts.rankings import RankingRequest
 from app.db.repositories.rankings import Rankings
@@ -319,7 +320,7 @@ def extracted(images: int) -> ExtractionResult:
     return ExtractionResult(n=30, keys={}, seconds={}, images_decoded=images, device="cpu", threads=1)
 
 
-DECODED = {"stage": "decode", "done": 30, "total": 30}
+DECODED = Progress(stage="decode", done=30, total=30)
 
 
 def test_decoded_images_count_once_whoever_tells_of_them(work: runtime.Runtime, submit: Callable[..., str]) -> None:

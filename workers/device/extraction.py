@@ -12,7 +12,7 @@ import timm
 import torch
 
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
-from app.processes.role import Progress
+from app.contracts.progress import Progress, TellProgress
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.device.inference import run
@@ -23,15 +23,14 @@ from workers.images.index import DatasetIndex, IndexStore
 from workers.store.features import HEAD, FeatureStore
 
 
-def extract(command: ExtractionCommand, settings: Settings, progress: Progress) -> ExtractionResult:
+def extract(command: ExtractionCommand, settings: Settings, progress: TellProgress) -> ExtractionResult:
     """Fill the feature store with what is missing of one model on one sample of a data set.
 
     The right to compute each key is taken here: callers must not hold ``FeatureStore.lock`` of the same keys.
 
     Args:
         command: the model, the sample and the keys.
-        progress: called with ``{"stage": "load" | "decode" | "forward" | "write", "done": n, "total": n}``; in the
-            forward pass with its ``batch_size`` too.
+        progress: told of the stages ``load``, ``decode``, ``forward`` (with its batch size) and ``write``.
     """
     keys = command.keys
     store = FeatureStore.of(settings)
@@ -48,12 +47,12 @@ def extract(command: ExtractionCommand, settings: Settings, progress: Progress) 
             return report
         index = IndexStore(settings).open(command.dataset_id)
 
-        progress({"stage": "load", "done": 0, "total": 1})
+        progress(Progress(stage="load", done=0, total=1))
         with _timed(seconds, "load"):
             loaded = load_model(command.spec, settings)
         if loaded.card.weights_digest != command.card.weights_digest:
             raise ModelRefused("the weights are not those that were inspected: register the model again")
-        progress({"stage": "load", "done": 1, "total": 1})
+        progress(Progress(stage="load", done=1, total=1))
 
         with _timed(seconds, "decode"):
             images = ImageCache(settings).open(
@@ -79,7 +78,7 @@ def extract(command: ExtractionCommand, settings: Settings, progress: Progress) 
             }
         )
 
-        progress({"stage": "write", "done": 0, "total": len(wanted)})
+        progress(Progress(stage="write", done=0, total=len(wanted)))
         with _timed(seconds, "write"):
             labels = index.labels[sample]
             manifest = _manifest(command, index, loaded, report)
@@ -92,7 +91,7 @@ def extract(command: ExtractionCommand, settings: Settings, progress: Progress) 
                     source_probabilities=rows.probabilities if layer == HEAD else None,
                     manifest=manifest | {"layer": layer, "dimension": int(features.shape[1])},
                 )
-                progress({"stage": "write", "done": done, "total": len(wanted)})
+                progress(Progress(stage="write", done=done, total=len(wanted)))
     return report.model_copy(update={"seconds": seconds})
 
 

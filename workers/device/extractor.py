@@ -1,16 +1,16 @@
 """The worker's handle of its device: one warm process that loads models and runs them. No torch is imported here."""
 
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
 from app.contracts.catalog import PublishedModel
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import ModelCard, ModelSpec
+from app.contracts.progress import Progress, TellProgress
 from app.processes.errors import ProcessDied
 from app.processes.parent import ChildProcess
-from app.processes.role import Progress, Role
+from app.processes.role import Role
 from app.settings import Settings
 
 EXTRACTOR = Role(
@@ -47,7 +47,7 @@ class Extractor:
         self,
         command: ExtractionCommand,
         *,
-        progress: Progress | None = None,
+        progress: TellProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> ExtractionResult:
         """Run a model over a sample; see `workers.device.extraction.extract`.
@@ -57,9 +57,9 @@ class Extractor:
         """
         batch_size: int | None = None
 
-        def follow(event: dict[str, Any]) -> None:
+        def follow(event: Progress) -> None:
             nonlocal batch_size
-            batch_size = event.get("batch_size", batch_size)
+            batch_size = event.batch_size or batch_size
             if progress is not None:
                 progress(event)
 

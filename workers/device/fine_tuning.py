@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.contracts.progress import Progress, TellProgress
 from workers.device.forward import pool
 from workers.device.memory import is_out_of_memory
 from workers.device.probe import probe_layer
@@ -29,8 +30,6 @@ BODY_RATE, BODY_RATE_WITHOUT_BATCH_NORM = 5e-4, 1e-4
 STEPS_AN_EPOCH, BATCH_SIZES = 25, (8, 32)
 # Steps before a speed is believed: the first ones also choose kernels and allocate.
 STEPS_BEFORE_ESTIMATE = 3
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class FineTuner:
         recipe: Recipe,
         *,
         seed: int = 0,
-        progress: Progress = lambda event: None,
+        progress: TellProgress = lambda event: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Outcome:
         """Train on some rows and predict others. The same arguments give the same numbers on the same device.
@@ -141,8 +140,7 @@ class FineTuner:
             train, held_out: rows of the images.
             recipe: see `Recipe`.
             seed: of the order of the images and their augmentation.
-            progress: called with ``{"stage": "frozen features" | "fine-tuning", "done": n, "total": n}`` and, once the
-                speed is known, ``"seconds_left"`` of this run.
+            progress: told of the stages ``frozen features`` and ``fine-tuning``, and of the seconds left once known.
             should_stop: asked before every step.
 
         Raises:
@@ -174,7 +172,7 @@ class FineTuner:
             part=part,
         )
 
-    def _frozen_features(self, progress: Progress, should_stop: Callable[[], bool]) -> NDArray[np.float32]:
+    def _frozen_features(self, progress: TellProgress, should_stop: Callable[[], bool]) -> NDArray[np.float32]:
         """(N, D) features of all images under the source's weights; kept, since every run starts from them."""
         if self._features is None:
             count = len(self._images.labels)
@@ -191,7 +189,7 @@ class FineTuner:
                     step = _halved(step, error, self._device)
                     continue
                 done += len(rows)
-                progress({"stage": "frozen features", "done": done, "total": count})
+                progress(Progress(stage="frozen features", done=done, total=count))
             features = np.concatenate(blocks)
             if not np.isfinite(features).all():
                 raise FineTuningFailed("the model's features are not finite on these images")
@@ -205,7 +203,7 @@ class FineTuner:
         recipe: Recipe,
         body_rate: float,
         seed: int,
-        progress: Progress,
+        progress: TellProgress,
         should_stop: Callable[[], bool],
     ) -> int:
         batch_size = min(recipe.batch_size or default_batch_size(train.size), train.size)
@@ -225,13 +223,13 @@ class FineTuner:
                 part = self._step(network, optimizer, rows, recipe, generator, part)
                 schedule.step()
                 step += 1
-                event: dict[str, Any] = {"stage": "fine-tuning", "done": step, "total": total}
+                seconds_left = None
                 if step == STEPS_BEFORE_ESTIMATE:
                     measured = time.perf_counter()
                 elif step > STEPS_BEFORE_ESTIMATE:
                     mean = (time.perf_counter() - measured) / (step - STEPS_BEFORE_ESTIMATE)
-                    event["seconds_left"] = round(mean * (total - step), 1)
-                progress(event)
+                    seconds_left = round(mean * (total - step), 1)
+                progress(Progress(stage="fine-tuning", done=step, total=total, seconds_left=seconds_left))
         return part
 
     def _step(

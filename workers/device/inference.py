@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.contracts.models import InputConfiguration
-from app.processes.role import Progress
+from app.contracts.progress import Progress, TellProgress
 from workers.device.folding import fold_batch_norms
 from workers.device.forward import forward, probabilities, watch_layers
 from workers.device.loading import LoadedModel
@@ -86,7 +86,7 @@ def run(
     batch_size: int,
     device: torch.device,
     scratch: Path,
-    progress: Progress,
+    progress: TellProgress,
 ) -> Rows:
     """Run the model over all images. Its batch normalisations are folded: `loaded` is of no use for anything else.
 
@@ -96,7 +96,7 @@ def run(
         batch_size: the first to try, halved until a batch fits; 0 is the device's own choice. Every attempt starts
             anew, since rows of two batch sizes would differ in the last bits.
         scratch: an existing folder on the disk of the feature store.
-        progress: called with ``{"stage": "forward", "done": n, "total": N, "batch_size": B}``.
+        progress: told of the images that are done, with the batch size.
 
     Raises:
         ExtractionFailed: one image does not fit, a layer is missing or gives nothing that can be pooled.
@@ -131,13 +131,13 @@ def _attempt(
     layers: Sequence[str],
     rows: Rows,
     device: torch.device,
-    progress: Progress,
+    progress: TellProgress,
 ) -> Rows:
     inner = [layer for layer in layers if layer != HEAD]
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (config.mean, config.std))
 
     def tell(done: int) -> None:
-        progress({"stage": "forward", "done": done, "total": len(pixels), "batch_size": rows.batch_size})
+        progress(Progress(stage="forward", done=done, total=len(pixels), batch_size=rows.batch_size))
 
     tell(0)
     pending: _Pending | None = None

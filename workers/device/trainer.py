@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningResult
+from app.contracts.progress import TellProgress
 from app.processes.parent import ChildProcess
-from app.processes.role import Progress, Role
+from app.processes.role import Role
 from app.settings import Settings
 
 TRAINER = Role(
@@ -31,7 +32,7 @@ class Trainer:
         self,
         command: FineTuningCommand,
         *,
-        progress: Progress | None = None,
+        progress: TellProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> FineTuningResult:
         """See `workers.device.training.fine_tune`."""

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningResult
 from app.contracts.models import InputConfiguration
+from app.contracts.progress import Progress, TellProgress
 from app.settings import Settings
 from workers.device.exporting import export
 from workers.device.extraction import select_device
@@ -23,10 +23,8 @@ from workers.images.cache import ImageCache
 from workers.images.index import IndexStore
 from workers.store.trials import Predictions, TrialStore
 
-Progress = Callable[[dict[str, Any]], None]
 
-
-def fine_tune(command: FineTuningCommand, settings: Settings, progress: Progress) -> FineTuningResult:
+def fine_tune(command: FineTuningCommand, settings: Settings, progress: TellProgress) -> FineTuningResult:
     """Fill the store with the predictions of one run, and keep its weights if asked to; at once if they are there.
 
     Raises:
@@ -39,7 +37,7 @@ def fine_tune(command: FineTuningCommand, settings: Settings, progress: Progress
     with store.lock(command.key):
         if command.key in store.has_many([command.key]) and (weights is None or weights.exists()):
             return FineTuningResult.read(store.read(command.key).manifest["result"])
-        progress({"stage": "load", "done": 0, "total": 1})
+        progress(Progress(stage="load", done=0, total=1))
         loaded = load_model(command.spec, settings)
         if loaded.card.weights_digest != command.card.weights_digest:
             raise ModelRefused("the weights are not those that were inspected: register the model again")

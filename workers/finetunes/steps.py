@@ -163,7 +163,7 @@ def run_once(fine_tuning_id: str, number: int) -> bool:
         run.state, run.stage, run.done, run.total = TrialState.RUNNING, "waiting", 0, 0
     follower = RunFollower(
         runtime,
-        tell=lambda session, values: FineTunings(session).change(fine_tuning_id, number, **values),
+        tell=lambda session, progress: FineTunings(session).tell(fine_tuning_id, number, progress),
         is_over=lambda session: (state := FineTunings(session).state(fine_tuning_id)) is None or state.is_final,
     )
     try:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.contracts.models import InputConfiguration
+from app.contracts.progress import Progress, TellProgress
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.errors import Stopped, StorageFull
@@ -25,8 +25,6 @@ from workers.store.folder import FolderStore
 
 FORMAT_VERSION = 1
 CHUNK = 64
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 class CachedImages:
@@ -71,7 +69,7 @@ class ImageCache:
         config: InputConfiguration,
         *,
         also: Iterable[InputConfiguration] = (),
-        progress: Progress | None = None,
+        progress: TellProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> CachedImages:
         """Give the pixels for the input configuration ``config``, decoding if needed.
@@ -82,7 +80,7 @@ class ImageCache:
             config: input configuration of the model (``ModelCard.input``).
             also: configurations that the job will ask for later. If images are decoded now, these are filled in the
                 same pass, as far as the quota allows.
-            progress: called with ``{"stage": "decode", "done": n, "total": N}``.
+            progress: told of the images that are decoded.
             should_stop: asked now and then.
 
         Raises:
@@ -136,7 +134,7 @@ class ImageCache:
         index: DatasetIndex,
         sample: NDArray[np.int64],
         needed: Mapping[str, InputConfiguration],
-        progress: Progress | None,
+        progress: TellProgress | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         threads = thread_count(self._settings)
@@ -166,7 +164,7 @@ class ImageCache:
                 if should_stop is not None and should_stop():
                     raise Stopped("decoding was stopped")
                 if progress is not None:
-                    progress({"stage": "decode", "done": stop, "total": int(sample.size)})
+                    progress(Progress(stage="decode", done=stop, total=int(sample.size)))
 
 
 def _bytes(config: InputConfiguration, count: int) -> int:

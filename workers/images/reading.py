@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 from pydantic import TypeAdapter
 
 from app.contracts.datasets import FolderSpec, ManifestSpec
+from app.contracts.progress import TellProgress
 from app.processes.errors import Problem, ProcessDied, TimeLimitExceeded
 from app.processes.pool import ProcessPool
-from app.processes.role import Commands, Progress, Role
+from app.processes.role import Commands, Role
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.images.candidates import open_image
@@ -66,7 +67,7 @@ class _Unreadable(Problem):
 def commands(settings: Settings) -> Commands:
     """Of the reader's process: ``read`` an image of a data set, or make a ``thumbnail`` of it."""
 
-    def read(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    def read(payload: Mapping[str, Any], progress: TellProgress) -> dict[str, Any]:
         try:
             return asdict(read_image(SPEC.validate_python(payload["spec"]), payload["path"], settings))
         except UnreadableImage as error:
@@ -76,7 +77,7 @@ def commands(settings: Settings) -> Commands:
         # Only here, where no exception is left to hold on to what the image took.
         raise _Unreadable(reason)
 
-    def thumbnail(payload: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    def thumbnail(payload: Mapping[str, Any], progress: TellProgress) -> dict[str, Any]:
         try:
             with open_image(SPEC.validate_python(payload["spec"]), payload["path"], settings) as file:
                 image = decode(file, pixel_limit=settings.image_pixel_limit, draft_size=THUMBNAIL)

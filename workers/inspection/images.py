@@ -5,11 +5,11 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
+from app.contracts.progress import Progress, TellProgress
 from app.settings import Settings
 from workers.errors import DatasetRejected
 from workers.images import digits
@@ -27,8 +27,6 @@ from workers.images.reading import ImageFile, ImageReaders
 NAMED_FILES = 10
 CHUNK = 256
 
-Progress = Callable[[dict[str, Any]], None]
-
 
 @dataclass(frozen=True, slots=True)
 class _Item:
@@ -43,7 +41,7 @@ def inspect_dataset(
     *,
     settings: Settings,
     readers: ImageReaders,
-    progress: Progress | None = None,
+    progress: TellProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> DatasetIndex:
     """Index a data set.
@@ -52,7 +50,7 @@ def inspect_dataset(
         spec: where the images are.
         settings: roots and limits.
         readers: open the images.
-        progress: called with ``{"stage": "inspect", "done": n, "total": n}``.
+        progress: told of the images that were read.
         should_stop: asked now and then.
 
     Raises:
@@ -85,7 +83,7 @@ def inspect_dataset(
             items += pool.map(read, candidates[start : start + CHUNK])
             allowance.check()
             if progress is not None:
-                progress({"stage": "inspect", "done": len(items), "total": len(candidates)})
+                progress(Progress(stage="inspect", done=len(items), total=len(candidates)))
     return _index(spec, items, settings)
 
 

@@ -8,10 +8,11 @@ from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.contracts.base import Contract, JsonObject
+from app.contracts.base import Contract
 from app.contracts.datasets import DatasetSpec, InspectedDataset, InspectionProgress, Unreadable
 from app.contracts.models import ModelCard
 from app.contracts.problems import ProblemDocument, failure
+from app.contracts.progress import Progress
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
@@ -71,7 +72,7 @@ def _record_dataset(dataset_id: str, found: InspectedDataset | ProblemDocument, 
 def _read(settings: Settings, dataset_id: str, spec: DatasetSpec) -> InspectedDataset | ProblemDocument:
     told = 0.0
 
-    def tell(progress: JsonObject) -> None:
+    def tell(progress: Progress) -> None:
         nonlocal told
         if time.monotonic() - told < PROGRESS_SECONDS:
             return
@@ -81,7 +82,7 @@ def _read(settings: Settings, dataset_id: str, spec: DatasetSpec) -> InspectedDa
                 row = Datasets(session).get(dataset_id)
                 if row is None:
                     raise Stopped("the data set was deleted")
-                row.progress = InspectionProgress(done=progress["done"], total=progress["total"])
+                row.progress = InspectionProgress(done=progress.done, total=progress.total)
         except SQLAlchemyError as error:
             # Progress may be lost while the database is away; what was read must not be.
             if not is_outage(error):

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import ProblemDocument, failure
+from app.contracts.progress import Progress
 from app.contracts.rankings import RankingRequest
 from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
 from app.contracts.work import RankingWork
@@ -182,23 +183,23 @@ class _Follower:
         self._stage = ""
         self._stopped = False
 
-    def progress(self, event: Mapping[str, Any]) -> None:
+    def progress(self, event: Progress) -> None:
         """Write stage and counts, twice a second at most, and at once that all images have been decoded.
 
         Those stay decoded even if the forward pass is cut off, so they are counted here.
         """
-        decoded = event["total"] if event["stage"] == "decode" and event["done"] == event["total"] else 0
-        if not decoded and event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
+        decoded = event.total if event.stage == "decode" and event.done == event.total else 0
+        if not decoded and event.stage == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
-        self._told, self._stage = time.monotonic(), event["stage"]
+        self._told, self._stage = time.monotonic(), event.stage
         try:
             with self._runtime.transaction() as session:
                 Rankings(session).update_run(
                     self._ranking_id,
                     self._model_id,
-                    stage=event["stage"],
-                    done=event["done"],
-                    total=event["total"],
+                    stage=event.stage,
+                    done=event.done,
+                    total=event.total,
                     images_decoded=RankingModel.images_decoded + decoded,
                 )
             self._decoded += decoded

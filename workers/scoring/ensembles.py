@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.contracts.ensembles import EnsembleResult, EnsemblesCommand, PoolMember
+from app.contracts.progress import Progress, TellProgress
 from app.contracts.question import EnsembleChoice
 from app.scoring.ensembles import attempt, reading, save_pool, search
 from app.settings import Settings
@@ -18,16 +19,14 @@ from estimators.ensembles.terms import Pool
 from workers.store.features import FeatureStore
 
 
-def choose_ensembles(
-    command: EnsemblesCommand, settings: Settings, progress: Callable[[dict[str, Any]], None]
-) -> list[EnsembleResult]:
+def choose_ensembles(command: EnsemblesCommand, settings: Settings, progress: TellProgress) -> list[EnsembleResult]:
     """Every selection and every given ensemble; one that cannot be had says why."""
     store = FeatureStore.of(settings)
     pools: dict[str, Pool] = {}
 
     def pool(preset: str) -> Pool:
         if preset not in pools:
-            progress({"stage": f"terms ({preset})", "done": 0, "total": 1})
+            progress(Progress(stage=f"terms ({preset})", done=0, total=1))
             pools[preset] = _pool(store, command.models, preset, source_is_one=command.source_is_one)
             save_pool(Path(command.folder), preset, pools[preset])
         return pools[preset]
@@ -45,9 +44,7 @@ def choose_ensembles(
 class Probes:
     """Held-out predictions of linear probes of the models, computed once and only if they are asked for."""
 
-    def __init__(
-        self, store: FeatureStore, models: Sequence[PoolMember], progress: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, store: FeatureStore, models: Sequence[PoolMember], progress: TellProgress) -> None:
         self._store, self._models, self._progress = store, models, progress
         self._found: tuple[list[Any], Any] | None = None
 
@@ -64,7 +61,7 @@ class Probes:
             probabilities: list[Any] = []
             labels: Any = None
             for done, model in enumerate(self._models):
-                self._progress({"stage": "linear probes", "done": done, "total": len(self._models)})
+                self._progress(Progress(stage="linear probes", done=done, total=len(self._models)))
                 with self._store.open(model.target_key) as evidence:
                     labels = np.array(evidence.labels)
                     probabilities.append(probe_predictions(features=np.array(evidence.features), labels=labels))

@@ -1,9 +1,8 @@
 """Scores from the feature store. Runs in a scorer's process; numbers and names in, JSON out."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
+from app.contracts.progress import Progress, TellProgress
 from app.contracts.scores import Cell, ScoreCommand, ScoreResult
 from app.scoring.metric import compute_metric
 from app.settings import Settings
@@ -13,9 +12,7 @@ from estimators.catalog import Evidence
 from workers.store.features import FeatureStore
 
 
-def compute_scores(
-    command: ScoreCommand, settings: Settings, progress: Callable[[dict[str, Any]], None]
-) -> list[ScoreResult]:
+def compute_scores(command: ScoreCommand, settings: Settings, progress: TellProgress) -> list[ScoreResult]:
     """One result for each cell, in order; a metric that fails is a result with a problem.
 
     Raises:
@@ -25,7 +22,7 @@ def compute_scores(
     cells = command.cells
     results = []
     for done, cell in enumerate(cells):
-        progress({"stage": "scoring", "done": done, "total": len(cells)})
+        progress(Progress(stage="scoring", done=done, total=len(cells)))
         results.append(_compute(store, TASKS[command.task], cell))
     return results
 

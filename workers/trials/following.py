@@ -1,13 +1,13 @@
 """Watch one fine-tuning: write its progress, and see when it is no longer wanted."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.contracts.progress import Progress
 from app.db.outages import is_outage
 from workers.runtime import Runtime
 
@@ -20,7 +20,7 @@ class RunFollower:
     """Writes progress to the run's row, and sees when its job has ended otherwise or the time is over.
 
     Args:
-        tell: writes ``stage``, ``done``, ``total`` and ``seconds_left`` to the row, unless it has ended.
+        tell: writes how far the run is to its row, unless it has ended.
         is_over: whether the job was cancelled, failed or deleted.
         seconds_left: None: no limit.
     """
@@ -29,7 +29,7 @@ class RunFollower:
         self,
         runtime: Runtime,
         *,
-        tell: Callable[[Session, dict[str, Any]], None],
+        tell: Callable[[Session, Progress], None],
         is_over: Callable[[Session], bool],
         seconds_left: float | None = None,
     ) -> None:
@@ -46,15 +46,14 @@ class RunFollower:
         """Whether the time is over."""
         return self._end is not None and time.monotonic() >= self._end
 
-    def progress(self, event: Mapping[str, Any]) -> None:
+    def progress(self, event: Progress) -> None:
         """Write stage, counts and the seconds that this run will still take, twice a second at most."""
-        if event["stage"] == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
+        if event.stage == self._stage and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
-        self._told, self._stage = time.monotonic(), event["stage"]
-        values = {name: event.get(name) for name in ("stage", "done", "total", "seconds_left")}
+        self._told, self._stage = time.monotonic(), event.stage
         try:
             with self._runtime.transaction() as session:
-                self._tell(session, values)
+                self._tell(session, event)
         except SQLAlchemyError as error:
             if not is_outage(error):
                 raise

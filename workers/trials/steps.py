@@ -104,7 +104,7 @@ def try_fold(ranking_id: str, model_id: str, fold: int) -> bool:
         row.state, row.stage, row.done, row.total = TrialState.RUNNING, "waiting", 0, 0
     follower = RunFollower(
         runtime,
-        tell=lambda session, values: Trials(session).change(ranking_id, model_id, **values),
+        tell=lambda session, progress: Trials(session).tell(ranking_id, model_id, progress),
         is_over=lambda session: (state := Rankings(session).state(ranking_id)) is None or state.is_final,
         seconds_left=left,
     )

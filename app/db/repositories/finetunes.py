@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from app.contracts.problems import ProblemDocument
+from app.contracts.progress import Progress
 from app.db.advice_tables import TrialState
 from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.owned import OwnedRepository
@@ -63,6 +64,11 @@ class FineTunings(OwnedRepository[FineTuning]):
             )
             .values(**values)
         )
+
+    def tell(self, identifier: str, number: int, progress: Progress) -> None:
+        """Say how far a run is that has not ended."""
+        told = progress.model_dump(include={"stage", "done", "total", "seconds_left"})
+        self.change(identifier, number, **told)
 
     def end_unfinished(self, identifier: str, *, reason: str | None, problem: ProblemDocument | None = None) -> None:
         """Close every run that has not ended: cut off for a reason, or failed with a problem."""

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from app.contracts.progress import Progress
 from app.db.advice_tables import RankingTrial, TrialState
 
 LIVE_TRIALS = (TrialState.WAITING, TrialState.RUNNING)
@@ -51,3 +52,8 @@ class Trials:
             )
             .values(**values)
         )
+
+    def tell(self, ranking_id: str, model_id: str, progress: Progress) -> None:
+        """Say how far the trial of a model is that has not ended."""
+        told = progress.model_dump(include={"stage", "done", "total", "seconds_left"})
+        self.change(ranking_id, model_id, **told)

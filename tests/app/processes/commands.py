@@ -4,6 +4,7 @@ import os
 import threading
 import time
 
+from app.contracts.progress import Progress
 from app.processes.errors import Problem
 from app.processes.role import Commands
 from app.settings import Settings
@@ -16,7 +17,7 @@ def commands(settings: Settings) -> Commands:
         raise Problem(payload["detail"])
 
     def sleep(payload, progress):
-        progress({"stage": "sleep", "done": 0, "total": 1})
+        progress(Progress(stage="sleep", done=0, total=1))
         time.sleep(payload["seconds"])
         return "slept"
 

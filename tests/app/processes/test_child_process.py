@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.contracts.progress import Progress
 from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLimitExceeded
 from app.processes.limits import machine_memory, memory_limit_megabytes
 from app.processes.parent import ChildProcess
@@ -58,9 +59,9 @@ class TestCommands:
         assert process.process_id == warm
 
     def test_progress_reaches_the_caller(self, process: ChildProcess) -> None:
-        events: list[dict[str, Any]] = []
+        events: list[Progress] = []
         process.call("sleep", {"seconds": 0}, progress=events.append)
-        assert events == [{"stage": "sleep", "done": 0, "total": 1}]
+        assert events == [Progress(stage="sleep", done=0, total=1)]
 
     def test_problem_of_a_command_is_raised_with_its_code(self, process: ChildProcess) -> None:
         with pytest.raises(Problem, match="the reason") as caught:
