@@ -10,7 +10,7 @@ from app.schemas.schedules import RunReport
 
 def results_csv(results: ResultsAnswer) -> str:
     """The table, one line a model; a score that cannot be had is an empty cell with its reason at the end."""
-    names = [metric["name"] for metric in results.metrics]
+    names = [metric.name for metric in results.metrics]
     text = io.StringIO()
     writer = csv.writer(text)
     columns = [column for name in names for column in (name, f"{name}_rank")]
@@ -47,11 +47,11 @@ def ensembles_csv(answer: EnsemblesAnswer) -> str:
     columns = ["method", "size", "value", "rank", "evaluated"]
     writer.writerow(["ensemble", *columns, "kind", "models", "term", "term_value"])
     for number, ensemble in enumerate(answer.ensembles, start=1):
-        selection = ensemble["selection"]
+        selection = ensemble.selection
         if selection is None:
             continue
-        head = [number, *(selection[name] for name in columns)]
-        for entry in (*selection["member_terms"], *selection["pair_terms"]):
+        head = [number, *(getattr(selection, name) for name in columns)]
+        for entry in (*selection.member_terms, *selection.pair_terms):
             names = [entry[name] for name in ("name", "first", "second") if name in entry]
             kind = "member" if "name" in entry else "pair"
             for term, value in entry.items():

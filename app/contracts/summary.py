@@ -3,7 +3,7 @@
 from pydantic import AliasChoices, Field
 
 from app.contracts.advice import Recommendation
-from app.contracts.base import Contract, JsonObject
+from app.contracts.base import Contract
 
 Ranks = dict[str, int]
 
@@ -72,9 +72,3 @@ class Summary(Contract):
     consensus: ConsensusSummary | None = None
     disagreement: Disagreement | None = None
     recommendation: Recommendation | None = None
-
-    def public(self) -> JsonObject:
-        """What is said of the whole table; the rest is shown in its rows."""
-        return self.model_dump(
-            mode="json", include={"metrics", "abstentions", "consensus", "disagreement"}, exclude_defaults=True
-        )

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.contracts.rankings import Counters
 from app.db.repositories.models import Models
 from app.db.repositories.placements import Placements
 from app.db.repositories.rankings import Rankings
@@ -51,7 +52,7 @@ def _target(session: Session, run: ScheduleRun, target: RunTarget) -> TargetRepo
         previous_ranking_id=previous.id if previous else None,
         data=target.data,
         problem=Problem.of(problem),
-        counters=Rankings(session).counters([ranking])[ranking.id].plain() if ranking else {},
+        counters=Rankings(session).counters([ranking])[ranking.id] if ranking else Counters(),
         failed=_named([row.model_id for row in runs if row.state is ModelRunState.FAILED], names),
         computed=_named(computed, names),
         reused=sum(row.reused and row.state is ModelRunState.SUCCEEDED for row in runs),

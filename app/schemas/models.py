@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from app.contracts.base import Body, JsonObject, Name, Reference, Text
 from app.contracts.catalog import CatalogDetails
-from app.contracts.models import ModelInput
+from app.contracts.models import InputConfiguration, ModelInput, ModelSpec
 from app.db.tables import ResourceState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
@@ -78,7 +78,7 @@ class ModelChange(Body):
 class ModelAnswer(OwnedAnswer):
     """A model as it stands."""
 
-    spec: JsonObject = Field(description="Where it comes from.")
+    spec: ModelSpec = Field(description="Where it comes from.")
     source_dataset: str | None
     license: str | None
     state: ResourceState
@@ -95,7 +95,7 @@ class ModelAnswer(OwnedAnswer):
     images_per_second: float | None = Field(description="Measured in the last forward pass on this deployment.")
     feature_dimension: int | None
     source_classes: int | None = Field(description="Outputs as probabilities; 0 without a classifier.")
-    input: JsonObject | None = Field(description="Input size, normalisation and crop.")
+    input: InputConfiguration | None = Field(description="Input size, normalisation and crop.")
     layers: list[str] | None = Field(description="Stages that a ranking may ask for in `layers`.")
     inspected_at: datetime | None
 

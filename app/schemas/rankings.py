@@ -1,16 +1,19 @@
 """Rankings: where one stands, and the answer."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, computed_field
 
 from app.contracts.advice import Recommendation
 from app.contracts.base import Body, JsonObject
 from app.contracts.question import EnsembleReading, Members
+from app.contracts.rankings import Counters, DrawnSample
+from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval
 from app.db.advice_tables import TrialState
 from app.db.tables import ModelRunState, RankingState
 from app.schemas.base import Answer, OwnedAnswer, Problem
+from estimators.ensembles.selection import Selection
 
 
 class GivenEnsembles(EnsembleReading):
@@ -31,7 +34,7 @@ class TargetAnswer(Answer):
 
     id: str
     name: str
-    sample: JsonObject | None = Field(description="Size and seed of the sample that was drawn, once known.")
+    sample: DrawnSample | None = Field(description="Size and seed of the sample that was drawn, once known.")
 
 
 class RankingAnswer(OwnedAnswer):
@@ -44,9 +47,7 @@ class RankingAnswer(OwnedAnswer):
     metrics: list[str]
     priority: str
     model_counts: dict[str, int] = Field(description="Models by state.")
-    counters: dict[str, int] = Field(
-        description="Images decoded, models loaded, pieces of evidence and scores made and reused."
-    )
+    counters: Counters
     recommendation: Recommendation | None = Field(
         description="What is advised: the order, which to fine-tune, why, and how sure; null until the end."
     )
@@ -92,7 +93,7 @@ class ScoreAnswer(Answer):
     warnings: list[str]
     details: JsonObject
     problem: Problem | None
-    interval: JsonObject | None = Field(description="Low, high, level, resamples and method.")
+    interval: Interval | None
 
 
 class ModelRow(Answer):
@@ -116,22 +117,45 @@ class ModelRow(Answer):
     problem: Problem | None
 
 
+class RankedMetric(Answer):
+    """A metric of a ranking."""
+
+    name: str
+    parameters: JsonObject
+    title: str
+    interpretation: str = Field(description="How to read a value.")
+
+
+class SummaryAnswer(Answer):
+    """What is said of the whole table."""
+
+    metrics: dict[str, Chances] = Field(
+        description="Metric -> each model's chance to come first on another sample of these images."
+    )
+    abstentions: dict[str, str] = Field(description="Metric -> why it does not vote.")
+    consensus: ConsensusSummary | None
+    disagreement: Disagreement | None
+
+
 class ResultsAnswer(Answer):
     """The table, in the order of the consensus; rows appear while the ranking runs."""
 
     ranking_id: str
     state: RankingState
     target: TargetAnswer
-    metrics: list[JsonObject] = Field(
-        description="The metrics of this ranking with their parameters and how to read them."
-    )
+    metrics: list[RankedMetric]
     models: list[ModelRow]
     recommendation: Recommendation | None = Field(description="See the ranking.")
-    summary: JsonObject | None = Field(
-        description="Consensus, metrics that abstain, how much the others disagree, and each model's chance to come "
-        "first on another sample of these images; null until the end."
-    )
-    counters: dict[str, int]
+    summary: SummaryAnswer | None = Field(description="null until the end.")
+    counters: Counters
+
+
+class EnsembleAnswer(Answer):
+    """An ensemble, or the reason why there is none."""
+
+    request: JsonObject = Field(description="What was asked.")
+    problem: Problem | None
+    selection: Selection | None
 
 
 class EnsemblesAnswer(Answer):
@@ -139,7 +163,17 @@ class EnsemblesAnswer(Answer):
 
     ranking_id: str
     state: RankingState
-    ensembles: list[JsonObject]
+    ensembles: list[EnsembleAnswer]
+
+
+class MetricParameter(Answer):
+    """What may be set of a metric."""
+
+    default: float | int | str | bool | None
+    description: str
+    kind: str
+    minimum: float | None
+    choices: list[str] | None
 
 
 class MetricAnswer(Answer):
@@ -160,4 +194,4 @@ class MetricAnswer(Answer):
     cpu_only: str = Field(description="The part that runs on the CPU even if the features lie on a GPU.")
     citation: str
     version: int = Field(description="Raised when the code changes what it computes; older scores are not reused.")
-    parameters: dict[str, Any]
+    parameters: dict[str, MetricParameter]

@@ -15,6 +15,7 @@ from app.contracts.question import (
     MetricName,
     SampleChoice,
 )
+from app.contracts.rankings import Counters
 from app.contracts.trials import TrialChoice
 from app.db.schedule_tables import RunState, ScheduleState
 from app.db.tables import RankingState
@@ -154,7 +155,7 @@ class TargetReport(Answer):
     failed: list[str] = Field(description="Models without a result, by name; the ranking says why.")
     computed: list[str] = Field(description="Models that were run, by name.")
     reused: int = Field(description="Models whose evidence was there already.")
-    counters: dict[str, int]
+    counters: Counters
     seconds: float | None
 
 

@@ -1,7 +1,7 @@
 """The catalog of metrics, for people."""
 
 from app.errors import NotFound
-from app.schemas.rankings import MetricAnswer
+from app.schemas.rankings import MetricAnswer, MetricParameter
 from estimators.catalog import METRICS, Metric
 
 
@@ -40,13 +40,13 @@ def answer(metric: Metric) -> MetricAnswer:
         citation=metric.citation,
         version=metric.version,
         parameters={
-            name: {
-                "default": parameter.default,
-                "description": parameter.description,
-                "kind": parameter.kind,
-                "minimum": parameter.minimum if parameter.kind != "choice" else None,
-                "choices": list(parameter.choices) or None,
-            }
+            name: MetricParameter(
+                default=parameter.default,
+                description=parameter.description,
+                kind=parameter.kind,
+                minimum=parameter.minimum if parameter.kind != "choice" else None,
+                choices=list(parameter.choices) or None,
+            )
             for name, parameter in metric.parameters.items()
         },
     )

@@ -22,10 +22,10 @@ def answer(row: Model) -> ModelAnswer:
     columns = {name: getattr(row, name) for name in ModelAnswer.model_fields if hasattr(row, name)}
     card = row.card
     return ModelAnswer(
-        **columns | {"spec": row.spec.plain()},
+        **columns,
         feature_dimension=None if card is None else card.feature_dimension,
         source_classes=None if card is None else card.source_classes,
-        input=None if card is None else card.input.plain(),
+        input=None if card is None else card.input,
         layers=None if card is None else list(card.stages),
     )
 

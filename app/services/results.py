@@ -14,11 +14,14 @@ from app.db.repositories.trials import Trials
 from app.db.tables import Model, Ranking, RankingModel, Score
 from app.schemas.base import Problem
 from app.schemas.rankings import (
+    EnsembleAnswer,
     EnsemblesAnswer,
     ModelRow,
+    RankedMetric,
     RankingAnswer,
     ResultsAnswer,
     ScoreAnswer,
+    SummaryAnswer,
     TargetAnswer,
     TrialAnswer,
 )
@@ -47,7 +50,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             metrics=[metric.name for metric in ranking.request.metrics],
             priority=ranking.request.priority,
             model_counts=counts[ranking.id],
-            counters=counters[ranking.id].plain(),
+            counters=counters[ranking.id],
             recommendation=ranking.summary and ranking.summary.recommendation,
             seconds_left=left.get(ranking.id),
             started_at=ranking.started_at,
@@ -62,7 +65,7 @@ def _target(session: Session, ranking: Ranking) -> TargetAnswer:
     return TargetAnswer(
         id=ranking.target_id,
         name=dataset.name if dataset else ranking.request.target,
-        sample=ranking.sample and ranking.sample.plain(),
+        sample=ranking.sample,
     )
 
 
@@ -87,18 +90,18 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
         state=ranking.state,
         target=_target(session, ranking),
         metrics=[
-            {
-                "name": metric.name,
-                "parameters": metric.parameters,
-                "title": METRICS[metric.name].title,
-                "interpretation": METRICS[metric.name].interpretation,
-            }
+            RankedMetric(
+                name=metric.name,
+                parameters=metric.parameters,
+                title=METRICS[metric.name].title,
+                interpretation=METRICS[metric.name].interpretation,
+            )
             for metric in ranking.request.metrics
         ],
         models=rows,
         recommendation=summary.recommendation,
-        summary=summary.public() or None,
-        counters=rankings.counters([ranking])[ranking.id].plain(),
+        summary=ranking.summary and SummaryAnswer.model_validate(ranking.summary),
+        counters=rankings.counters([ranking])[ranking.id],
     )
 
 
@@ -177,12 +180,11 @@ def _score(score: Score, rank: int | None, interval: Interval | None, value: flo
         warnings=list(score.warnings),
         details=score.details,
         problem=Problem.of(score.problem),
-        interval=interval and interval.plain(),
+        interval=interval,
     )
 
 
 def ensembles(ranking: Ranking, ensembles: Sequence[EnsembleResult]) -> EnsemblesAnswer:
     """Ensembles of a ranking: its own, or those that were scored in its pool afterwards."""
-    return EnsemblesAnswer(
-        ranking_id=ranking.id, state=ranking.state, ensembles=[ensemble.plain() for ensemble in ensembles]
-    )
+    shown = [EnsembleAnswer.model_validate(ensemble) for ensemble in ensembles]
+    return EnsemblesAnswer(ranking_id=ranking.id, state=ranking.state, ensembles=shown)

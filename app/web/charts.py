@@ -143,15 +143,15 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> set[int]:
     return front
 
 
-def agreement(correlations: Mapping[str, Mapping[str, float | None]], titles: Mapping[str, str]) -> Chart | None:
-    """Kendall's tau between the orders of each pair of metrics, as a heat map."""
+def agreement(correlations: Mapping[str, Mapping[str, float | str]], titles: Mapping[str, str]) -> Chart | None:
+    """Kendall's tau between the orders of each pair of metrics, as a heat map; a pair without one is left empty."""
     if len(correlations) < 2:
         return None
     data = [
         {"first": titles[first], "second": titles[second], "tau": tau}
         for first, row in correlations.items()
         for second, tau in row.items()
-        if tau is not None
+        if not isinstance(tau, str)
     ]
     axis = {"title": None, "labelAngle": -40}
     return Chart(

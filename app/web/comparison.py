@@ -33,8 +33,8 @@ def compare(
     rows = [rankings.get(session, caller, reference) for reference in (first, second)]
     answers = results.answers(session, rows)
     tables = [results.table(session, row) for row in rows]
-    names = {metric["name"] for metric in tables[1].metrics}
-    shared = [metric for metric in tables[0].metrics if metric["name"] in names]
+    names = {metric.name for metric in tables[1].metrics}
+    shared = [metric for metric in tables[0].metrics if metric.name in names]
     return render(
         request,
         "compare.html",

@@ -136,7 +136,7 @@ def show_ranking(
     advice = answer.recommendation
     asked = question.of_ranking(row.request, table.models)
     licenses_of = overview.licenses(session, [shown.model_id for shown in table.models])
-    titles = {metric["name"]: metric["title"] for metric in table.metrics}
+    titles = {metric.name: metric.title for metric in table.metrics}
     figures: dict[str, Any] = {"cost": None, "agreement": None}
     if answer.state.is_final:
         figures = _figures(table, titles, score, cost)
@@ -180,13 +180,13 @@ def _scales(rows: Sequence[ModelRow]) -> dict[str, tuple[float, float]]:
     for row in rows:
         for name, score in row.scores.items():
             if score.interval is not None and score.value is not None:
-                ends.setdefault(name, []).extend((score.interval["low"], score.interval["high"], score.value))
+                ends.setdefault(name, []).extend((score.interval.low, score.interval.high, score.value))
     return {name: (min(values), max(values)) for name, values in ends.items()}
 
 
 def _warnings(table: ResultsAnswer) -> list[tuple[str, str, int]]:
     """Each kind of warning once: metric, its first wording, and how many models it concerns."""
-    titles = {metric["name"]: metric["title"] for metric in table.metrics}
+    titles = {metric.name: metric.title for metric in table.metrics}
     kinds: dict[tuple[str, str], list[str]] = {}
     for row in table.models:
         for name, score in row.scores.items():
@@ -200,14 +200,14 @@ def _figures(table: ResultsAnswer, titles: Mapping[str, str], score: str, cost: 
     scores = charts.score_axes(table.models, titles)
     x = next((axis for axis in charts.COSTS if axis.name == cost), charts.COSTS[0])
     y = next((axis for axis in scores if axis.name == score), scores[0])
-    disagreement = (table.summary or {}).get("disagreement")
+    disagreement = table.summary and table.summary.disagreement
     several = sum(row.state == "succeeded" for row in table.models) > 1
     return {
         "score_axes": scores,
         "cost_axes": charts.COSTS,
         "axes": (x, y),
         "cost": charts.cost(table.models, x, y) if several else None,
-        "agreement": charts.agreement(disagreement["kendall_tau"], titles) if several and disagreement else None,
+        "agreement": charts.agreement(disagreement.kendall_tau, titles) if several and disagreement else None,
     }
 
 
