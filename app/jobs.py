@@ -12,6 +12,7 @@ from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON, Default
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from app.db.repositories.unfinished import inspection_job
 from app.db.schedule_tables import Schedule
 from app.db.session import Database
 from app.settings import Settings
@@ -142,16 +143,12 @@ class Jobs:
     def inspect_dataset(self, session: Session, dataset_id: str, *, owner: str) -> None:
         """Have a worker count and fingerprint a data set, once this transaction commits; owners share the workers."""
         self._enqueue(
-            session, Workflow.INSPECT_DATASET, Queue.INSPECTIONS, f"inspect-{dataset_id}", dataset_id, share_of=owner
+            session, Workflow.INSPECT_DATASET, Queue.INSPECTIONS, inspection_job(dataset_id), dataset_id, share_of=owner
         )
-
-    def forget_inspection(self, dataset_id: str) -> None:
-        """Have the engine forget that it inspected a data set, so that it may do so again. Not inside a transaction."""
-        self._client.delete_workflows([f"inspect-{dataset_id}"])
 
     def inspect_model(self, session: Session, model_id: str) -> None:
         """Have a worker load and digest a model, once this transaction commits."""
-        self._enqueue(session, Workflow.INSPECT_MODEL, Queue.DEVICE, f"inspect-{model_id}", model_id)
+        self._enqueue(session, Workflow.INSPECT_MODEL, Queue.DEVICE, inspection_job(model_id), model_id)
 
     def rank(self, session: Session, ranking_id: str, *, priority: int) -> None:
         """Have the workers do a ranking, once this transaction commits."""

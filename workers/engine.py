@@ -24,6 +24,7 @@ from sqlalchemy import (
     case,
     cast,
     column,
+    delete,
     func,
     literal,
     literal_column,
@@ -205,6 +206,17 @@ def size_of_jobs(session: Session, roots: Sequence[str]) -> tuple[int, int]:
         members = part.c.workflow_uuid.in_(select(family.c.workflow_uuid))
         size += int(session.scalar(select(func.coalesce(func.sum(length), 0)).where(members)) or 0)
     return number, size
+
+
+def forget_ended(session: Session, job: str) -> None:
+    """Forget a job that has ended, so that one of the same id may be put into its queue by this transaction."""
+    jobs = _jobs(session)
+    gone = delete(jobs).where(jobs.c.workflow_uuid == job, jobs.c.status.in_(ENDED)).returning(jobs.c.workflow_uuid)
+    if session.execute(gone).first() is None:
+        return
+    for name in HISTORY.keys() - {jobs.name}:
+        part = table(name, column("workflow_uuid"), schema=jobs.schema)
+        session.execute(delete(part).where(part.c.workflow_uuid == job))
 
 
 def waited_for(session: Session) -> set[str]:

@@ -15,6 +15,9 @@ def report_markdown(report: RunReport) -> str:
         f"{report.state.value.capitalize()}{seconds}: {_count(report.computed, 'forward pass', 'forward passes')}, "
         f"{_count(report.reused, 'result', 'results')} reused.",
     ]
+    if report.changed_models:
+        changed = [f"{_escape(model)} ({what})" for model, what in report.changed_models.items()]
+        lines += ["", f"Weights that were replaced: {', '.join(changed)}."]
     for target in report.targets:
         lines += ["", f"## {_escape(target.target)}", ""]
         lines += [f"- {line}" for line in _sentences(target)] or ["Nothing has changed."]

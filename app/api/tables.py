@@ -65,6 +65,8 @@ def report_csv(report: RunReport) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["target", "change", "model", "rank_before", "rank_now", "detail"])
+    for model, detail in report.changed_models.items():
+        writer.writerow(["", "weights", _plain(model), None, None, detail])
     for target in report.targets:
         name = _plain(target.target)
         lines: list[tuple[str, str, int | None, int | None, str]] = []

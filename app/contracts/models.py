@@ -73,6 +73,14 @@ class InputConfiguration(Contract):
     interpolation: str
 
 
+class WeightsFile(Contract):
+    """A file of a local model as it was before it was loaded; ``path`` is as it lies in the model's folder."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
 class ModelCard(Contract):
     """What inspection learned of a model.
 
@@ -86,6 +94,7 @@ class ModelCard(Contract):
         source_classes: columns of the source probabilities; 0 without a classifier, 2 for a single logit s: [1 - s, s].
         stages: names of modules that are sensible layers; any other module's name may be asked for as well.
         license: as timm states it, or None.
+        files: of a local model; another size or time means that it has to be digested again.
     """
 
     weights_digest: str
@@ -97,6 +106,7 @@ class ModelCard(Contract):
     source_classes: int
     stages: tuple[str, ...] = ()
     license: str | None = None
+    files: tuple[WeightsFile, ...] = ()
 
 
 class InstalledModel(Contract):

@@ -57,7 +57,10 @@ class Schedule(Owned, Base):
 
 
 class ScheduleRun(Base):
-    """One run: due at `scheduled_at`, by the clock or by hand; `job` is the engine's id of the work."""
+    """One run: due at `scheduled_at`, by the clock or by hand; `job` is the engine's id of the work.
+
+    `changed_models`: name of each model whose weights were replaced -> what was done about it.
+    """
 
     __tablename__ = "schedule_runs"
     __table_args__ = (UniqueConstraint("schedule_id", "scheduled_at"),)
@@ -70,6 +73,7 @@ class ScheduleRun(Base):
     state: Mapped[RunState] = mapped_column(_state(RunState), default=RunState.QUEUED, index=True)
     problem: Mapped[ProblemDocument | None]
     report: Mapped[dict[str, Any] | None]
+    changed_models: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

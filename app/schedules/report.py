@@ -30,6 +30,7 @@ def compose(session: Session, schedule: Schedule, run: ScheduleRun) -> RunReport
         seconds=seconds,
         computed=sum(len(target.computed) for target in targets),
         reused=sum(target.reused for target in targets),
+        changed_models=run.changed_models or {},
         targets=targets,
     )
 

@@ -171,6 +171,11 @@ class RunReport(Answer):
     seconds: float | None
     computed: int = Field(description="Forward passes: pairs of a model and a target.")
     reused: int
+    changed_models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Local models whose weights were replaced since they were digested, by name: `inspected again`, or "
+        "`changed in use` by another ranking, so that the next run looks again.",
+    )
     targets: list[TargetReport]
 
 

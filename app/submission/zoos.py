@@ -20,6 +20,13 @@ def resolve(session: Session, jobs: Jobs, caller: Caller, zoo: Zoo) -> list[Mode
     return models + register_published(session, jobs, caller, missing, shared=zoo.shared)
 
 
+def registered(session: Session, caller: Caller, zoo: Zoo) -> list[Model]:
+    """The models of a zoo whose members are loaded that are registered already."""
+    if zoo.query is None:
+        return members(session, caller, [zoo])[zoo.id]
+    return find(session, caller, zoo.query)[0]
+
+
 def members(session: Session, caller: Caller, zoos: Sequence[Zoo]) -> dict[str, list[Model]]:
     """Zoo -> its listed models, in order; without those that the caller may not see, now that the request is made."""
     rows = Models(session).get_many({member.model_id for zoo in zoos for member in zoo.members})

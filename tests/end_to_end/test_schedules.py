@@ -171,12 +171,37 @@ def test_fires_once_by_the_clock_and_computes_only_what_is_new(settings: Setting
         assert (counters["images_decoded"], counters["models_loaded"], counters["scores_computed"]) == (0, 0, 0)
         assert (third["targets"][0]["entered"], third["targets"][0]["moved"]) == ([], [])
 
+        save_model(settings.model_roots[0], "second", "test_resnet", num_classes=7, seed=5)
+        service.call("POST", "/v1/schedules/nightly/runs")
+        fourth = report(service, until_run(service, 4))
+        assert fourth["changed_models"] == {"second": "inspected again"}
+        assert (fourth["targets"][0]["computed"], fourth["reused"]) == (["second"], 2)
+
         board = service.call("GET", "/v1/leaderboards/shapes")
-        assert (board["rows"][0]["rank"], len(board["rows"]), board["rankings"]) == (1, 3, 3)
+        assert (board["rows"][0]["rank"], len(board["rows"]), board["rankings"]) == (1, 3, 4)
         history = service.call("GET", "/v1/leaderboards/shapes/history/third")
-        assert [point["of"] for point in history["points"]] == [3, 3]
+        assert [point["of"] for point in history["points"]] == [3, 3, 3]
         # Nothing has fired a second time meanwhile.
-        assert [item["by_hand"] for item in runs(service)] == [True, True, False]
+        assert [item["by_hand"] for item in runs(service)] == [True, True, True, False]
+
+
+def test_run_that_was_due_while_no_worker_lived_is_caught_up_with_once(settings: Settings) -> None:
+    with running(settings, "--no-worker") as service:
+        service.call("POST", "/v1/datasets", {"location": str(settings.data_roots[0] / "shapes")})
+        service.call("POST", "/v1/models", save_model(settings.model_roots[0], "first", "test_resnet", num_classes=7))
+        service.call("POST", "/v1/zoos", {"name": "zoo", "models": ["first"]}, status=201)
+        created = schedule(service, once_in(1))
+        due = datetime.fromisoformat(created["next_run_at"])
+        wait_for(lambda: datetime.now(UTC) > due + timedelta(seconds=1), what="the moment to pass")
+        assert runs(service) == []
+        with another_worker(settings), another_worker(settings):
+            run = until_run(service)
+            assert (run["state"], run["by_hand"], run["scheduled_at"]) == (
+                "succeeded",
+                False,
+                created["next_run_at"],
+            )
+            assert len(runs(service)) == 1
 
 
 def test_killed_while_it_fires_the_run_still_happens_once(settings: Settings, receiver: Receiver) -> None:

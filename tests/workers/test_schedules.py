@@ -1,5 +1,6 @@
 """What a firing means, step by step, on both databases; no model is run."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Any, cast
 
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
+from app.contracts.caller import LOCAL_CALLER
 from app.contracts.listing import Listing
+from app.contracts.models import WeightsFileSpec
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.keys import Keys
 from app.db.repositories.models import Models, Zoos
@@ -20,10 +24,12 @@ from app.db.tables import ApiKey, Dataset, Model, ModelRunState, RankingState, R
 from app.jobs import HeldSchedule, Jobs
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from workers import runtime
+from tests.workers.test_ranking_steps import CARD
+from workers import engine, runtime
 from workers.images.index import IndexStore
 from workers.images.reading import ImageReaders
 from workers.inspection.images import inspect_dataset
+from workers.inspection.weights import files_of
 from workers.runtime import Runtime
 from workers.schedules import keeper, steps
 
@@ -32,8 +38,14 @@ from workers.schedules import keeper, steps
 def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
     """The runtime of a worker that is not asked to run models."""
     make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
-    (tmp_path / "images").mkdir()
-    settings = Settings(home=tmp_path / "home", database_url=make(), data_roots=(tmp_path / "images",))
+    for folder in ("images", "weights"):
+        (tmp_path / folder).mkdir()
+    settings = Settings(
+        home=tmp_path / "home",
+        database_url=make(),
+        data_roots=(tmp_path / "images",),
+        model_roots=(tmp_path / "weights",),
+    )
     database = Database(settings.url)
     jobs = Jobs(settings, database)
     nothing = cast(Any, None)
@@ -267,6 +279,95 @@ def test_changed_data_set_in_use_is_left_alone_and_the_run_says_so(parts: Runtim
     with parts.database.reading() as session:
         (target,) = ScheduleRuns(session).targets([again])[again]
     assert target.data == steps.CHANGED_IN_USE
+
+
+def weights_of(parts: Runtime, row: Schedule) -> Path:
+    """Give the schedule's model a file of its own, digested as it is now."""
+    path = parts.settings.model_roots[0] / "m.safetensors"
+    path.write_bytes(bytes(100))
+    spec = WeightsFileSpec(path=str(path), architecture="resnet18")
+    with parts.database.transaction() as session:
+        model = Models(session).find(LOCAL_CALLER, "m")
+        assert model is not None
+        model.spec, model.state = spec, ResourceState.READY
+        model.card = CARD.model_copy(update={"files": files_of(spec, parts.settings)})
+    return path
+
+
+def begun(parts: Runtime, row: Schedule) -> tuple[ResourceState, dict[str, str] | None]:
+    """Begin a run: the state of the model, and what the run says of changed models."""
+    with parts.database.transaction() as session:
+        run = ScheduleRuns(session).add(steps.ScheduleRun(schedule_id=row.id, scheduled_at=now(), by_hand=True)).id
+    assert steps.begin(run)
+    with parts.database.reading() as session:
+        model = Models(session).find(LOCAL_CALLER, "m")
+        stored = ScheduleRuns(session).get(run)
+    assert model is not None
+    assert stored is not None
+    return model.state, stored.changed_models
+
+
+def jobs_that_wait(parts: Runtime) -> set[str]:
+    schema = "" if parts.database.is_sqlite else "dbos."
+    with parts.database.reading() as session:
+        waiting = text(f"SELECT workflow_uuid FROM {schema}workflow_status WHERE status = 'ENQUEUED'")
+        return set(session.scalars(waiting))
+
+
+@pytest.mark.parametrize("change", ["content", "time", "gone"])
+def test_replaced_weights_are_digested_again(parts: Runtime, change: str) -> None:
+    row = registered(parts)
+    path = weights_of(parts, row)
+    if change == "content":
+        path.write_bytes(bytes(101))
+    elif change == "time":
+        os.utime(path, (0, 0))
+    else:
+        path.unlink()
+    assert begun(parts, row) == (ResourceState.PENDING, {"m": steps.INSPECTED_AGAIN})
+    assert any(job.startswith("inspect-mdl_") for job in jobs_that_wait(parts))
+
+
+def test_weights_that_are_the_same_are_left_alone(parts: Runtime) -> None:
+    row = registered(parts)
+    weights_of(parts, row)
+    assert begun(parts, row) == (ResourceState.READY, None)
+
+
+def test_replaced_weights_in_use_are_left_alone_and_the_run_says_so(parts: Runtime) -> None:
+    row = registered(parts)
+    path = weights_of(parts, row)
+    run = fire(row, last_night())
+    assert run is not None
+    assert steps.begin(run)
+    steps.submit_rankings(run)
+    path.write_bytes(bytes(101))
+    assert begun(parts, row) == (ResourceState.READY, {"m": steps.CHANGED_IN_USE})
+
+
+def test_second_run_waits_for_what_the_first_has_digested(parts: Runtime) -> None:
+    row = registered(parts)
+    weights_of(parts, row).write_bytes(bytes(101))
+    begun(parts, row)
+    before = jobs_that_wait(parts)
+    assert begun(parts, row) == (ResourceState.PENDING, None)
+    assert jobs_that_wait(parts) == before
+
+
+def test_inspection_is_put_in_its_queue_again_only_when_the_one_before_has_ended(parts: Runtime) -> None:
+    schema = "" if parts.database.is_sqlite else "dbos."
+    for state, left in (("SUCCESS", 0), ("PENDING", 1)):
+        with parts.database.transaction() as session:
+            parts.jobs.inspect_model(session, f"mdl_{state}")
+        with parts.database.transaction() as session:
+            job = f"inspect-mdl_{state}"
+            statement = f"UPDATE {schema}workflow_status SET status = :state WHERE workflow_uuid = :job"
+            session.execute(text(statement), {"state": state, "job": job})
+        with parts.database.transaction() as session:
+            engine.forget_ended(session, job)
+        with parts.database.reading() as session:
+            count = f"SELECT count(*) FROM {schema}workflow_status WHERE workflow_uuid = :job"
+            assert session.execute(text(count), {"job": job}).scalar_one() == left
 
 
 def test_finished_run_is_told_to_its_webhook_once(parts: Runtime) -> None:

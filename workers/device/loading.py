@@ -39,6 +39,7 @@ from workers.device.weights import (
     weights_digest,
 )
 from workers.errors import ModelRefused, ModelUnavailable, Problem
+from workers.inspection.weights import files_of
 
 # Of weights in the older format, which has no header.
 UNKNOWN_TENSORS = 10_000
@@ -65,7 +66,9 @@ class LoadedModel:
 
 def inspect_model(spec: ModelSpec, settings: Settings) -> ModelCard:
     """Load the model, run it on one blank image, and describe it. See ``load_model``."""
-    return load_model(spec, settings).card
+    # Before they are loaded: a file that changes meanwhile is found to have changed.
+    files = files_of(spec, settings)
+    return load_model(spec, settings).card.model_copy(update={"files": files})
 
 
 def load_model(spec: ModelSpec, settings: Settings) -> LoadedModel:

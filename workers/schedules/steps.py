@@ -10,18 +10,24 @@ from app.contracts.problems import ProblemDocument, failure
 from app.contracts.question import RankingCreate
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.keys import Keys
+from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
+from app.db.repositories.unfinished import inspection_job
 from app.db.schedule_tables import RunState, RunTarget, Schedule, ScheduleRun, ScheduleState
 from app.db.tables import RankingState, ResourceState, now
 from app.errors import ForerankError
 from app.schedules import times
 from app.schedules.report import compose
 from app.submission.rankings import submit
+from app.submission.zoos import registered
 from app.webhooks.outbox import announce
+from workers import engine
 from workers.errors import DatasetChanged, Stopping
 from workers.images.index import IndexStore
 from workers.inspection.changes import has_changed, is_by_path
+from workers.inspection.weights import has_changed as has_other_files
+from workers.inspection.weights import is_local
 from workers.runtime import Runtime, current
 from workers.schedules.keeper import REVOKED
 
@@ -125,6 +131,7 @@ def begin(run_id: str) -> bool:
         identifiers = [(target.position, target.target_id or "") for target in targets]
     for position, dataset_id in identifiers:
         _look_at_images(runtime, run_id, position, dataset_id)
+    _look_at_weights(runtime, run_id)
     return True
 
 
@@ -138,9 +145,9 @@ def _look_at_images(runtime: Runtime, run_id: str, position: int, dataset_id: st
         return
     if dataset.state is ResourceState.READY and not _has_changed(runtime, dataset_id):
         return
-    runtime.jobs.forget_inspection(dataset_id)
     with runtime.transaction() as session:
-        row = Datasets(session).get(dataset_id)
+        # Two runs may find the same change: one has the images inspected, the other waits for it.
+        row = Datasets(session).lock(dataset_id)
         target = session.get(RunTarget, (run_id, position))
         if row is None or target is None or row.state is ResourceState.PENDING:
             return
@@ -150,9 +157,41 @@ def _look_at_images(runtime: Runtime, run_id: str, position: int, dataset_id: st
             return
         target.data = INSPECTED_AGAIN
         row.state, row.problem, row.inspected_at = ResourceState.PENDING, None, None
+        engine.forget_ended(session, inspection_job(dataset_id))
         # The ranking waits for it.
         runtime.jobs.inspect_dataset(session, dataset_id, owner=row.owner)
     log.info("a data set has changed and is inspected again", dataset=dataset_id, run=run_id)
+
+
+def _look_at_weights(runtime: Runtime, run_id: str) -> None:
+    """Have local models whose files were replaced digested again; only those are then run again."""
+    with runtime.database.reading() as session:
+        run = ScheduleRuns(session).get(run_id)
+        row = Schedules(session).get(run.schedule_id) if run is not None else None
+        caller = _caller(session, row) if row is not None else None
+        zoo = Zoos(session).find_with_members(caller, row.request["zoo"]["id"]) if row is not None and caller else None
+        models = registered(session, caller, zoo) if zoo is not None and caller is not None else []
+    local = [model for model in models if is_local(model.spec) and model.state is not ResourceState.PENDING]
+    for model in local:
+        if has_other_files(model.spec, model.card, runtime.settings):
+            _digest_again(runtime, run_id, model.id)
+
+
+def _digest_again(runtime: Runtime, run_id: str, model_id: str) -> None:
+    with runtime.transaction() as session:
+        row = Models(session).lock(model_id)
+        run = ScheduleRuns(session).get(run_id)
+        if row is None or run is None or row.state is ResourceState.PENDING:
+            return
+        # Its rankings would mix the weights of before and after.
+        in_use = bool(Models(session).open_rankings(model_id))
+        run.changed_models = {**(run.changed_models or {}), row.name: CHANGED_IN_USE if in_use else INSPECTED_AGAIN}
+        if in_use:
+            return
+        row.state, row.problem, row.inspected_at = ResourceState.PENDING, None, None
+        engine.forget_ended(session, inspection_job(model_id))
+        runtime.jobs.inspect_model(session, model_id)
+    log.info("the weights of a model have changed and are digested again", model=model_id, run=run_id)
 
 
 def _has_changed(runtime: Runtime, dataset_id: str) -> bool:

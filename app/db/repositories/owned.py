@@ -46,6 +46,10 @@ class OwnedRepository(Generic[Row]):
         """The row with this id, whoever owns it."""
         return self.session.get(self.table, identifier)
 
+    def lock(self, identifier: str) -> Row | None:
+        """As `get`, and nobody else changes the row until this transaction ends."""
+        return self.session.get(self.table, identifier, with_for_update=True, populate_existing=True)
+
     def page(
         self,
         caller: Caller,

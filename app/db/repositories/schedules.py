@@ -38,10 +38,6 @@ class Schedules(OwnedRepository[Schedule]):
         )
         return list(self.session.scalars(query))
 
-    def lock(self, schedule_id: str) -> Schedule | None:
-        """The schedule, and nobody else changes it until this transaction ends."""
-        return self.session.get(Schedule, schedule_id, with_for_update=True, populate_existing=True)
-
 
 class ScheduleRuns:
     """What schedules did."""

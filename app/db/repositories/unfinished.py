@@ -23,6 +23,11 @@ from app.db.tables import (
 Waiting = type[Dataset] | type[Model] | type[Ranking] | type[ScheduleRun] | type[FineTuning]
 
 
+def inspection_job(identifier: str) -> str:
+    """The id of the job that inspects a data set or a model."""
+    return f"inspect-{identifier}"
+
+
 class Unfinished:
     """Rows that are not in a final state, with the workflows that are to bring them there."""
 
@@ -34,7 +39,7 @@ class Unfinished:
         found: dict[str, tuple[Waiting, str]] = {}
         for table in (Dataset, Model):
             pending = self.session.scalars(select(table.id).where(table.state == ResourceState.PENDING))
-            found.update({f"inspect-{identifier}": (table, identifier) for identifier in pending})
+            found.update({inspection_job(identifier): (table, identifier) for identifier in pending})
         for job in (Ranking, FineTuning):
             running = self.session.scalars(select(job.id).where(job.state.not_in(FINAL_STATES)))
             found.update({identifier: (job, identifier) for identifier in running})
