@@ -60,7 +60,8 @@ def test_a_worker_refuses_it(settings: Settings, fuse: Path) -> None:
 
         def status() -> str:
             with database.reading() as session:
-                return str(session.scalar(text(f"SELECT status FROM {schema}workflow_status")))
+                query = f"SELECT status FROM {schema}workflow_status WHERE workflow_uuid = 'rnk_bomb'"
+                return str(session.scalar(text(query)))
 
         wait_for(lambda: status() not in ("ENQUEUED", "PENDING"), seconds=30, what="the bomb to be refused")
         assert status() == "ERROR"
