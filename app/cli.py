@@ -21,6 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Rank pre-trained models for your images.",
+    epilog="Exit codes of commands that ask an API: 0 done, 1 the ranking or the run did not succeed, 2 wrong usage, "
+    "3 the API refused, 4 no server answered.",
     # Its tracebacks show the values of variables, and so keys and passwords.
     pretty_exceptions_enable=False,
 )

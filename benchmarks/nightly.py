@@ -188,7 +188,7 @@ def run(parts: Runtime, schedule_id: str, *, prepare: bool = False) -> tuple[flo
         if prepare:
             write_evidence(parts, target.ranking_id)
         work = ranking.plan(target.ranking_id)
-        assert not (work.extract or work.score), "something was to be computed"
+        assert work.extract + work.score == (), "something was to be computed"
         assert ranking.conclude(target.ranking_id) == RankingState.SUCCEEDED.value
     assert steps.finish(run_id) == RunState.SUCCEEDED.value
     seconds = time.perf_counter() - began
