@@ -123,6 +123,7 @@ class RankedMetric(Answer):
     name: str
     parameters: JsonObject
     title: str
+    unit: str = Field(description="Of its values; empty: a plain number.")
     interpretation: str = Field(description="How to read a value.")
 
 

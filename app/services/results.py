@@ -94,6 +94,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
                 name=metric.name,
                 parameters=metric.parameters,
                 title=METRICS[metric.name].title,
+                unit=METRICS[metric.name].unit,
                 interpretation=METRICS[metric.name].interpretation,
             )
             for metric in ranking.request.metrics

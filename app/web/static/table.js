@@ -51,7 +51,7 @@ function manage(table) {
         hide();
         save();
       });
-      label.append(check, head.textContent.trim());
+      label.append(check, head.querySelector("button").firstChild.textContent.trim());
       menu.append(label);
     }
     const same = tools.querySelector("[data-differences]");
