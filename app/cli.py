@@ -1,5 +1,6 @@
 """`forerank`: serve, work, migrate, rank, fine-tune, fetch the offline zoo. Starts workers as processes."""
 
+import gc
 import json
 import os
 import signal
@@ -88,6 +89,10 @@ def serve(
             timeout_graceful_shutdown=5,
         )
     )
+    # A full collection looks at all that the imports made, a quarter of a million objects, and stops every answer for a
+    # few tenths of a second. Nothing of it ever becomes garbage.
+    gc.collect()
+    gc.freeze()
     if not worker:
         server.run()
     else:

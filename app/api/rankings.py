@@ -106,6 +106,25 @@ def cancel_ranking(ranking: RankingPath, session: SessionDep, jobs: JobsDep, cal
     return rankings.cancel(session, jobs, caller, ranking)
 
 
+@router.post("/{ranking}/resume", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(404, 409))
+def resume_ranking(
+    ranking: RankingPath,
+    request: Request,
+    response: Response,
+    session: SessionDep,
+    jobs: JobsDep,
+    caller: SubmitterDep,
+) -> RankingAnswer:
+    """Ask the same question again, as a new ranking, when models failed or it was cancelled.
+
+    Only what is missing is computed: scores and evidence of the models that succeeded are used again. 409 while the
+    ranking runs, and when every model succeeded.
+    """
+    resumed = rankings.resume(session, jobs, caller, ranking, request_id=request.state.request_id)
+    response.headers.update({"Location": resumed.links["self"], "Retry-After": "2"})
+    return resumed
+
+
 @router.delete("/{ranking}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
 def delete_ranking(ranking: RankingPath, session: SessionDep, settings: SettingsDep, caller: SubmitterDep) -> None:
     """Forget a ranking that has ended; its evidence and scores stay for other rankings."""

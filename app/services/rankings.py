@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
-from app.contracts.question import RankingCreate
+from app.contracts.question import RankingCreate, SampleChoice
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import Trials
@@ -82,6 +82,37 @@ def _own(session: Session, caller: Caller, reference: str) -> Ranking:
     row = get(session, caller, reference)
     check_owner(caller, row.owner, row.id)
     return row
+
+
+def resume(session: Session, jobs: Jobs, caller: Caller, reference: str, *, request_id: str | None) -> RankingAnswer:
+    """Ask a ranking's question again, as a new ranking, for the sake of the models that it has no scores of.
+
+    Raises:
+        Conflict: it has not ended, or no model failed and none was cancelled.
+    """
+    row = get(session, caller, reference)
+    if not row.state.is_final:
+        raise Conflict(f"{row.id} is {row.state.value}; it can be resumed when it has ended")
+    runs = Rankings(session).models(row.id)
+    if all(run.state is ModelRunState.SUCCEEDED for run in runs):
+        raise Conflict(f"every model of {row.id} succeeded; there is nothing to resume")
+    asked = row.request
+    again = RankingCreate(
+        target=row.target_id,
+        models=[run.model_id for run in runs],
+        metrics=list(asked.metrics),
+        sample=SampleChoice(**asked.sample.model_dump(include=set(SampleChoice.model_fields))),
+        priority=asked.priority,
+        layers=asked.layers if asked.layers == "stages" else list(asked.layers),
+        reference=asked.reference,
+        intervals=asked.intervals,
+        trial=asked.trial,
+        history=asked.history,
+        ensembles=list(asked.ensembles),
+        given_ensembles=[list(members) for members in asked.given_ensembles],
+        shared=row.shared,
+    )
+    return create(session, jobs, caller, again, request_id=request_id)
 
 
 def cancel(session: Session, jobs: Jobs, caller: Caller, reference: str) -> RankingAnswer:

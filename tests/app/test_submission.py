@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.models import TimmSpec
+from app.db.repositories.rankings import Rankings
 from app.db.session import Database
 from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
 from app.settings import Settings
@@ -129,6 +130,43 @@ class TestRanking:
         ranking = submit(app_client).json()
         app_client.post(f"/v1/rankings/{ranking['id']}/cancel")
         assert app_client.post(f"/v1/rankings/{ranking['id']}/cancel").status_code == 409
+
+    def test_resuming_asks_the_same_question_of_the_same_models(
+        self, app_client: TestClient, database: Database
+    ) -> None:
+        asked = {
+            "sample": {"max_samples": 5, "seed": 3},
+            "metrics": [{"name": "tmi", "parameters": {"neighbors": 2}}],
+            "layers": ["layer1"],
+            "intervals": None,
+            "ensembles": [{"size": 2}],
+            "given_ensembles": [["first", "second"]],
+            "priority": "high",
+            "history": False,
+        }
+        first = submit(app_client, **asked).json()
+        app_client.post(f"/v1/rankings/{first['id']}/cancel")
+        answer = app_client.post(f"/v1/rankings/{first['id']}/resume")
+        assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/rankings/{answer.json()['id']}")
+        with database.reading() as session:
+            before, after = (session.get_one(Ranking, each["id"]) for each in (first, answer.json()))
+            assert (after.request, after.target_id) == (before.request, before.target_id)
+            models = [Rankings(session).models(row.id) for row in (before, after)]
+        assert [run.model_id for run in models[1]] == [run.model_id for run in models[0]]
+        assert {run.state for run in models[1]} == {ModelRunState.QUEUED}
+
+    def test_one_that_has_not_ended_or_lacks_nothing_cannot_be_resumed(
+        self, app_client: TestClient, database: Database
+    ) -> None:
+        ranking = submit(app_client).json()["id"]
+        assert app_client.post(f"/v1/rankings/{ranking}/resume").status_code == 409
+        with database.transaction() as session:
+            rankings = Rankings(session)
+            rankings.move(ranking, RankingState.RUNNING)
+            rankings.finish_runs(ranking, [run.model_id for run in rankings.models(ranking)])
+            assert rankings.move(ranking, RankingState.SUCCEEDED)
+        answer = app_client.post(f"/v1/rankings/{ranking}/resume")
+        assert (answer.status_code, "nothing to resume" in answer.json()["detail"]) == (409, True)
 
     def test_an_unfinished_one_cannot_be_deleted(self, app_client: TestClient) -> None:
         assert app_client.delete(f"/v1/rankings/{submit(app_client).json()['id']}").status_code == 409

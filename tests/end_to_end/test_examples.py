@@ -28,6 +28,7 @@ MAY_CONFLICT = {
     "delete_schedule",
     "delete_zoo",
     "redeliver",
+    "resume_ranking",
 }
 
 

@@ -120,6 +120,13 @@ def test_another_metric_decodes_no_image_and_loads_no_model(service: Service, ra
     assert (counters["scores_reused"], counters["scores_computed"]) == (4, 4)
 
 
+def test_a_resumed_one_computes_only_what_failed(service: Service, ranking: dict[str, Any]) -> None:
+    again = service.until_final(service.call("POST", f"/v1/rankings/{ranking['id']}/resume"))
+    assert again["model_counts"] == ranking["model_counts"]
+    counters = again["counters"]
+    assert (counters["models_loaded"], counters["evidence_computed"], counters["scores_computed"]) == (0, 0, 0)
+
+
 def evidence_of(service: Service, name: str) -> tuple[Any, Any, Any]:
     """Features, probabilities and labels by timm's own pipeline, one image at a time."""
     card = service.call("GET", f"/v1/models/{name}")

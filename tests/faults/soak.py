@@ -181,7 +181,7 @@ def states(service: Service, ranking: dict[str, Any]) -> str:
 def deployed(folder: Path, database: str, outage_seconds: float) -> Iterator[Deployment]:
     """A deployment with a data set and three models, on `sqlite`, or on PostgreSQL over a `socket` or `tcp`."""
     (folder / "weights").mkdir()
-    draw_images(folder / "images" / "shapes", side=176)
+    draw_images(folder / "images" / "shapes", each=6, side=128)
     crashing = None if database == "sqlite" else CrashingDatabase(folder / "postgresql", database)
     settings = Settings(
         home=folder / "home",
