@@ -2,6 +2,7 @@
 
 from app.contracts.base import Contract
 from app.contracts.models import InputConfiguration, ModelCard, ModelSpec
+from app.contracts.tasks import TaskName
 
 
 class FineTuningRecipe(Contract):
@@ -30,6 +31,7 @@ class FineTuningCommand(Contract):
         weights: file for the fine-tuned weights, below the folder of fine-tunings; None: they are not kept.
     """
 
+    task: TaskName
     spec: ModelSpec
     card: ModelCard
     dataset_id: str

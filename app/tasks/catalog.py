@@ -7,4 +7,4 @@ from app.contracts.tasks import TaskName
 from app.tasks.classification import Classification
 from app.tasks.task import Task
 
-TASKS: Mapping[TaskName, Task] = MappingProxyType({"classification": Classification()})
+TASKS: Mapping[TaskName, Task] = MappingProxyType({task.name: task for task in (Classification(),)})

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.contracts.question import SampleChoice
+from app.contracts.tasks import TaskName
 from app.tasks.task import Labels
-from estimators.arrays.sampling import sample_indices
+from estimators.arrays.sampling import sample_indices, stratified_folds
 
 MINIMUM_CLASSES = 2
 
@@ -15,6 +16,7 @@ MINIMUM_CLASSES = 2
 class Classification:
     """Labels are (N,) class codes, non-negative integers."""
 
+    name: TaskName = "classification"
     evidence = frozenset({"features", "labels", "source_probabilities", "reference_features"})
 
     def why_unusable(self, name: str, counts: Mapping[str, int]) -> str | None:
@@ -31,6 +33,14 @@ class Classification:
             max_samples_per_class=choice.max_samples_per_class,
             seed=choice.seed,
         )
+
+    def folds(self, labels: Labels, folds: int, *, seed: int) -> NDArray[np.int64]:
+        """Every class is dealt out evenly."""
+        return stratified_folds(labels, folds, seed=seed)
+
+    def held_out(self, labels: Labels, share: float, *, seed: int) -> NDArray[np.int64]:
+        """Stratified by class."""
+        return sample_indices(labels, max_samples=max(1, round(share * len(labels))), seed=seed)
 
     def describe(self, labels: Labels) -> dict[str, int]:
         """How many classes there are, and how large the smallest and the largest are."""

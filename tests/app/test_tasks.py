@@ -26,6 +26,15 @@ def test_a_sample_keeps_the_shares_of_the_classes_and_says_how_large_they_are() 
     assert CLASSIFICATION.describe(labels[chosen]) == {"classes": 3, "smallest_class": 2, "largest_class": 12}
 
 
+def test_folds_and_held_out_images_keep_the_shares_of_the_classes() -> None:
+    labels = np.array([0] * 60 + [2] * 30 + [5] * 10)
+    folds = CLASSIFICATION.folds(labels, 5, seed=3)
+    held_out = CLASSIFICATION.held_out(labels, 0.2, seed=3)
+    assert [np.bincount(labels[folds == fold])[[0, 2, 5]].tolist() for fold in range(5)] == [[12, 6, 2]] * 5
+    assert np.bincount(labels[held_out])[[0, 2, 5]].tolist() == [12, 6, 2]
+    assert CLASSIFICATION.held_out(labels, 0.0, seed=3).size == 1
+
+
 def test_all_metrics_of_labels_apply_and_those_of_other_targets_do_not() -> None:
     assert all(applies(metric, CLASSIFICATION) for metric in METRICS.values())
     regression = replace(METRICS["gbc"], required_evidence=frozenset({"features", "targets"}))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from app.contracts.progress import Progress
+from app.tasks.catalog import TASKS
 from estimators.arrays.sampling import stratified_folds
 from workers.device.fine_tuning import (
     FineTuner,
@@ -20,6 +21,7 @@ from workers.device.fine_tuning import (
     rate_factor,
 )
 from workers.device.probe import probe_layer
+from workers.device.training import TUNERS
 from workers.errors import FineTuningFailed, Stopped
 
 CPU = torch.device("cpu")
@@ -180,3 +182,7 @@ def test_folds_cover_the_sample_and_share_out_each_class(folds: int) -> None:
 def test_folds_that_cannot_be_are_refused(folds: int) -> None:
     with pytest.raises(ValueError, match="folds must be"):
         stratified_folds(np.arange(30), folds)
+
+
+def test_networks_of_every_task_can_be_fine_tuned() -> None:
+    assert set(TUNERS) == set(TASKS)

@@ -2,7 +2,9 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningResult
 from app.contracts.models import InputConfiguration
 from app.contracts.progress import Progress, TellProgress
+from app.contracts.tasks import TaskName
 from app.settings import Settings
 from workers.device.exporting import export
 from workers.device.extraction import select_device
@@ -22,6 +25,9 @@ from workers.errors import ModelRefused, StorageFull
 from workers.images.cache import ImageCache
 from workers.images.index import IndexStore
 from workers.store.trials import Predictions, TrialStore
+
+# How each task's networks are trained, and what they predict.
+TUNERS: Mapping[TaskName, type[FineTuner]] = MappingProxyType({"classification": FineTuner})
 
 
 def fine_tune(command: FineTuningCommand, settings: Settings, progress: TellProgress) -> FineTuningResult:
@@ -49,7 +55,7 @@ def fine_tune(command: FineTuningCommand, settings: Settings, progress: TellProg
         with ImageCache(settings).open(index, sample, config, progress=progress) as cached:
             images = images_of(cached.pixels, index.labels[sample], config)
             held_out = np.array(command.held_out, dtype=np.int64)
-            tuner = FineTuner(body, images, device)
+            tuner = TUNERS[command.task](body, images, device)
             outcome = tuner.run(
                 np.array(command.train, dtype=np.int64),
                 held_out,

@@ -22,7 +22,6 @@ from app.db.repositories.models import Models
 from app.db.repositories.trials import LIVE_TRIALS
 from app.db.tables import Model, RankingState, ResourceState
 from app.tasks.catalog import TASKS
-from estimators.arrays.sampling import sample_indices
 from workers.errors import Problem, Stopped
 from workers.ranking.planning import Sample, draw
 from workers.runtime import Runtime, current
@@ -141,7 +140,7 @@ def split(sample: Sample, request: FineTuningRequest) -> tuple[Rows, Rows]:
 
 def _parts(sample: Sample, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     labels = sample.index.labels[sample.indices][rows]
-    held_out = sample_indices(labels, max_samples=max(1, round(share * rows.size)), seed=seed)
+    held_out = sample.task.held_out(labels, share, seed=seed)
     return np.delete(rows, held_out), rows[held_out]
 
 

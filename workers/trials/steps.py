@@ -21,7 +21,6 @@ from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import LIVE_TRIALS, Trials
 from app.db.tables import Model, Ranking, now
 from app.tasks.catalog import TASKS
-from estimators.arrays.sampling import stratified_folds
 from estimators.comparison.recommendation import still_in_race
 from workers.errors import Problem, Stopped
 from workers.ranking.advice import promising
@@ -149,7 +148,7 @@ def fail_trial(ranking_id: str, model_id: str, detail: str, code: str = "interna
 def fold_command(runtime: Runtime, ranking: Ranking, model: Model, choice: TrialChoice, fold: int) -> FineTuningCommand:
     """What the trainer is told."""
     sample = draw(runtime.settings, TASKS[ranking.request.task], ranking.target_id, ranking.request.sample)
-    folds = stratified_folds(sample.index.labels[sample.indices], choice.folds, seed=choice.seed)
+    folds = sample.task.folds(sample.index.labels[sample.indices], choice.folds, seed=choice.seed)
     recipe = FineTuningRecipe(epochs=choice.epochs, flip=choice.flip, seed=choice.seed)
     return run_command(model, sample, choice, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold), recipe)
 
@@ -176,6 +175,7 @@ def run_command(
         recipe=recipe,
     )
     return FineTuningCommand(
+        task=sample.task.name,
         spec=model.spec,
         card=model.card,
         dataset_id=sample.dataset_id,
