@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 database_commands = typer.Typer(no_args_is_help=True, help="The database.")
-zoo_commands = typer.Typer(no_args_is_help=True, help="Sets of models, and those that can be had without a hub.")
+zoo_commands = typer.Typer(no_args_is_help=True, help="Sets of models, and the ones that need no hub.")
 app.add_typer(database_commands, name="db")
 app.add_typer(zoo_commands, name="zoo")
 app.add_typer(key_commands, name="key")
@@ -64,7 +64,7 @@ def upgrade_database() -> None:
 
 @app.command()
 def serve(
-    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Start one worker beside the API.")] = True,
+    worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Start one worker along with the API.")] = True,
 ) -> None:
     """Start the API and one worker, two processes under this command. On SQLite the database is upgraded first."""
     import uvicorn
@@ -145,8 +145,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @app.command("worker")
 def start_worker() -> None:
-    """Start a worker: one a device. It needs the extra `worker` (torch, torchvision, timm)."""
-    os.execv(sys.executable, WORKER)  # noqa: S606 - our own module, in place of this process
+    """Start a worker: one per device. It needs the extra `worker` (torch, torchvision, timm)."""
+    os.execv(sys.executable, WORKER)  # noqa: S606 - our own module replaces this process
 
 
 @zoo_commands.command("install")
@@ -183,7 +183,7 @@ def demo(
 
 @app.command("evaluate")
 def evaluate_file(
-    table: Annotated[Path, typer.Argument(help="CSV: a row a model, a column a score, and their accuracies.")],
+    table: Annotated[Path, typer.Argument(help="CSV: one row per model, one column per score, and their accuracies.")],
     accuracy: Annotated[str, typer.Option(help="Column of fine-tuned accuracies, from 0 to 1.")] = "accuracy",
     target: Annotated[str, typer.Option(help="Column that names the target; without it there is one.")] = "target",
     model: Annotated[str, typer.Option(help="Column that names the model.")] = "model",

@@ -76,7 +76,7 @@ def _shown(moment: datetime | None) -> str:
 def revoke_key(
     key: Annotated[str, typer.Argument(help="Its id, its name, or the first characters of its secret.")],
 ) -> None:
-    """Let nobody in with this key any more. What it made stays, and an admin sees it."""
+    """Revoke this key. What it made stays, and admins see it."""
     from app.db.session import Database
     from app.services import keys
 
@@ -90,7 +90,7 @@ def revoke_key(
 
 
 def check_bind(settings: Settings) -> None:
-    """End the command, saying why, if others could reach the server and nobody would need a key."""
+    """End the command with a reason if others could reach the server without a key."""
     from app.db.session import Database
     from app.services import keys
 

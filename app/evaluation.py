@@ -32,7 +32,7 @@ class Truth:
 def evaluate_target(truth: Truth, *, resamples: int = 500, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Score -> ``models`` (how many were compared) and each measure's value and 95 % interval; regrets in points.
 
-    A choice at random is judged beside the scores. A score that fewer than two models have is left out.
+    A random choice is judged along with the scores. A score that fewer than two models have is left out.
     """
     from estimators.comparison.evaluation import evaluate
 
@@ -113,7 +113,7 @@ def read_table(path: Path, *, accuracy: str, target: str, model: str, percent: b
         if name not in (accuracy, target, model) and all(_number(row[name]) is not None for row in rows)
     ]
     if not columns:
-        raise ValueError(f"{path} has no column of numbers beside {accuracy!r}")
+        raise ValueError(f"{path} has no column of numbers besides {accuracy!r}")
     groups: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault(row.get(target) or "", []).append(row)

@@ -208,7 +208,7 @@ class Jobs:
         }
 
     def hold(self, schedule_id: str, wanted: HeldSchedule) -> None:
-        """Put a schedule into the engine's scheduler, in place of what it holds under this id."""
+        """Put a schedule into the engine's scheduler, replacing what it holds under this id."""
         self._client.delete_schedule(schedule_id)
         self._client.create_schedule(
             schedule_name=schedule_id,

@@ -9,7 +9,7 @@ from app.settings import Settings
 
 # To pass through a folder takes less than the right to list it, where the system can tell the two apart.
 PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
-# A pipe or a device must not block whoever opens it.
+# Opening a pipe or a device must not block.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -61,11 +61,11 @@ class Roots:
             os.close(descriptor)
 
     def has_folder(self, path: str | Path) -> bool:
-        """Whether there is a folder that `open` opens; what the system refuses to look at is none."""
+        """Whether `open` would open a folder there; false if the system refuses to look."""
         return stat.S_ISDIR(self._mode(path))
 
     def has_file(self, path: str | Path) -> bool:
-        """Whether there is a regular file that `open` opens; what the system refuses to look at is none."""
+        """Whether `open` would open a regular file there; false if the system refuses to look."""
         return stat.S_ISREG(self._mode(path))
 
     def _mode(self, path: str | Path) -> int:
@@ -113,7 +113,7 @@ def upload_folder(settings: Settings, dataset_id: str) -> Path:
 
 
 def sheet_folder(settings: Settings, dataset_id: str) -> Path:
-    """Where the small images of a data set's contact sheet lie: one folder a class, in the order of the names."""
+    """Where the small images of a data set's contact sheet lie: one folder per class, in the order of the names."""
     return settings.datasets_folder / f"{dataset_id}-sheet"
 
 

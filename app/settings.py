@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-# Of a process that computes: threads that wait by spinning take the cores from the processes and libraries beside them.
+# Of a process that computes: threads that wait by spinning take the cores from other processes and libraries.
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 Roots = Annotated[tuple[Path, ...], NoDecode]
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         5, gt=0, description="A statement of the API on PostgreSQL, or its wait for a connection; then 503."
     )
     database_retry_seconds: float = Field(
-        5, gt=0, description="A worker that lost the database tries again at least so often, for as long as it takes."
+        5, gt=0, description="A worker that lost the database tries again at least this often, for as long as it takes."
     )
     host: str = Field("127.0.0.1", description="Beyond loopback the server starts only when a key exists.")
     port: int = Field(8000, ge=0, le=65535, description="Of the API.")
@@ -44,10 +44,12 @@ class Settings(BaseSettings):
     upload_expanded_limit_megabytes: float = Field(50_000, gt=0, description="Of what an uploaded archive holds.")
     owner_quota_gigabytes: float = Field(0, ge=0, description="Of the uploads that one key keeps. 0: no limit.")
     upload_entry_limit: int = Field(200_000, gt=0, description="Files in an uploaded archive; more: register a path.")
-    body_grace_seconds: float = Field(20, gt=0, description="A body may take so long, and more as bytes arrive.")
+    body_grace_seconds: float = Field(20, gt=0, description="A body may take this long, and longer as bytes arrive.")
     body_minimum_bytes_per_second: float = Field(10_000, gt=0, description="A slower body is given up.")
     idempotency_hours: float = Field(24, gt=0, description="How long the answer to an Idempotency-Key is kept.")
-    idempotency_in_flight_seconds: float = Field(60, gt=0, description="A request that died blocks its key so long.")
+    idempotency_in_flight_seconds: float = Field(
+        60, gt=0, description="A request that died blocks its key for this long."
+    )
     scores_limit_megabytes: float = Field(256, gt=0, description="Of the arrays sent to /v1/scores, expanded.")
     scores_memory_megabytes: float = Field(
         4000, gt=0, description="Of one process that scores what is sent, beyond its libraries."
@@ -88,7 +90,9 @@ class Settings(BaseSettings):
     image_time_limit_seconds: float = Field(60, gt=0, description="To read one image at inspection, waiting included.")
     image_memory_megabytes: float = Field(2000, gt=0, description="Reading one image at inspection. Linux only.")
     image_count_limit: int = Field(5_000_000, gt=0, description="Images of one data set.")
-    dataset_entry_limit: int = Field(20_000_000, gt=0, description="Files, folders and rows that one inspection meets.")
+    dataset_entry_limit: int = Field(
+        20_000_000, gt=0, description="Files, folders and rows that one inspection visits."
+    )
     dataset_depth_limit: int = Field(32, gt=0, description="Folders in folders of one data set.")
     inspection_time_limit_seconds: float = Field(21_600, gt=0, description="All images of one data set.")
     inspections_per_owner: int = Field(
@@ -102,7 +106,9 @@ class Settings(BaseSettings):
     schedule_shortest_seconds: float = Field(60, ge=1, description="No schedule may be due more often.")
     schedule_polling_seconds: float = Field(5, gt=0, description="How soon workers notice that schedules changed.")
     schedule_misfire_hours: float = Field(
-        24, gt=0, description="A run that nobody started in time is caught up with for so long; later it is left out."
+        24,
+        gt=0,
+        description="A run that was not started in time is caught up with for this long; later it is left out.",
     )
     webhook_private_addresses: bool = Field(
         False, description="Let webhooks go to private, loopback and link-local addresses, and by plain http."
@@ -124,7 +130,7 @@ class Settings(BaseSettings):
     delivery_history_count: int = Field(0, ge=0, description="Ended messages kept of each webhook.")
     job_history_days: float = Field(30, ge=0, description="Jobs of the engine that ended longer ago go; results stay.")
     job_history_count: int = Field(0, ge=0, description="Ended jobs that the engine keeps; results stay.")
-    evidence_history_days: float = Field(0, ge=0, description="Evidence that was not used for so long goes.")
+    evidence_history_days: float = Field(0, ge=0, description="Evidence that was not used for this long goes.")
     evidence_history_count: int = Field(0, ge=0, description="Pieces of evidence kept, those used last.")
 
     @field_validator("data_roots", "model_roots", mode="before")
@@ -210,7 +216,7 @@ class Settings(BaseSettings):
 
     @property
     def rankings_folder(self) -> Path:
-        """Terms of ensembles, a folder a ranking."""
+        """Terms of ensembles, one folder per ranking."""
         return self.home / "rankings"
 
     @property

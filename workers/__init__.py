@@ -1,1 +1,1 @@
-"""What runs beside a GPU: reads images, runs models, scores evidence."""
+"""What runs next to a GPU: reads images, runs models, scores evidence."""

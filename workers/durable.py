@@ -19,7 +19,7 @@ Content = TypeVar("Content", bound=Contract)
 
 # Of errors that are neither an outage of the database nor known problems, such as a file system that stumbles.
 RETRY = {"retries_allowed": True, "max_attempts": 3, "interval_seconds": 5.0, "backoff_rate": 2.0}
-# A job is given up when so many workers died while it ran; see `workers.engine.requeue` for which deaths count.
+# A job is given up when this many workers died while it ran; see `workers.engine.requeue` for which deaths count.
 DEATHS = 6
 ATTEMPTS = DEATHS - 1
 

@@ -80,7 +80,7 @@ def widen_retries() -> None:
 
 
 def look_at_delays_every(seconds: float) -> None:
-    """Have the engine look for jobs whose delay is over so often, at most ``LONGEST_DELAY_LOOK_SECONDS`` apart.
+    """Have the engine look this often for jobs whose delay is over, at most ``LONGEST_DELAY_LOOK_SECONDS`` apart.
 
     By itself it does each second, which is half of what an idle worker costs. Call it before the engine starts.
 
@@ -172,7 +172,7 @@ def requeue(session: Session, executors: Collection[str], *, count_deaths: bool)
     """Return the jobs that these workers held to their queues.
 
     An attempt is counted against a job only if its worker died, and the job can have been the reason: the ones that
-    used the device or, if none did, those that computed beside it. A ranking only waits and is never the reason.
+    used the device or, if none did, those that computed at the same time. A ranking only waits and is never the reason.
 
     Returns:
         Ids of the jobs.

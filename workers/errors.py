@@ -1,4 +1,4 @@
-"""What can go wrong beside the device, as data: every problem has a stable code and a sentence that names the fix."""
+"""What can go wrong in a worker, as data: every problem has a stable code and a sentence that names the fix."""
 
 from app.processes.errors import Problem, ProcessDied, Stopped, Stopping, TimeLimitExceeded
 

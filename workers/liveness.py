@@ -3,7 +3,7 @@
 The engine's free core recovers work only at launch and only for the same executor, so liveness is ours: every worker
 beats by the database's clock, and returns what silent workers held to the queues. A worker that was only paused finds
 its row gone and registers anew; what it held belongs to others, and it can write nothing for it (`workers.engine`).
-An outage of the database silences all workers at once, so nobody is judged until the judge itself has been heard of
+An outage of the database silences all workers at once, so no worker judges others until it has itself been heard of
 for as long as silence is allowed to last.
 """
 

@@ -1,4 +1,4 @@
-"""Work that a worker repeats beside its jobs."""
+"""Work that a worker repeats besides its jobs."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Periodic:
-    """A thread that does ``work`` at once and then every so many seconds. A failure is logged and ends nothing."""
+    """A thread that does ``work`` at once and then every ``seconds``. A failure is logged and ends nothing."""
 
     def __init__(self, name: str, seconds: float, work: Callable[[], None]) -> None:
         self._seconds = seconds

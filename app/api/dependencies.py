@@ -66,7 +66,7 @@ FeedDep = Annotated[Feed, Depends(_feed)]
 
 def _transaction(request: Request, database: DatabaseDep) -> Iterator[Session]:
     with database.transaction() as session:
-        # An answer that is kept for retries is stored by the same transaction as what it tells of.
+        # An answer that is kept for retries is stored in the same transaction as what it reports.
         request.state.session = session
         yield session
 

@@ -1,6 +1,6 @@
 """The API for people: Swagger UI and ReDoc, from files that come with this installation, and where to begin.
 
-Open without a key: what they tell is the same for every deployment of this version, and a key can only be entered once
+Open without a key: their content is the same for every deployment of this version, and a key can only be entered once
 the page is there.
 """
 

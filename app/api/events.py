@@ -57,7 +57,7 @@ STREAM_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 
 def _followed(ranking: RankingPath, database: DatabaseDep, caller: ReaderDep) -> str:
-    # Found before the stream begins, which could not answer 404 anymore; the connection is given back at once.
+    # Looked up before the stream begins, while 404 can still be answered; the connection is given back at once.
     with database.reading() as session:
         return rankings.get(session, caller, ranking).id
 

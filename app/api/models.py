@@ -44,7 +44,7 @@ def list_models(
     wanted: ModelFilterDep,
     source: Annotated[
         Literal["registered", "timm"],
-        Query(description="`registered`: the models that you may see, newest first. `timm`: all that can be had."),
+        Query(description="`registered`: the models that you may see, newest first. `timm`: all that are available."),
     ] = "registered",
     state: ResourceState | None = None,
 ) -> Page[ModelAnswer] | Page[CatalogEntry]:

@@ -9,7 +9,7 @@ from app.api.problems import problem_responses
 from app.api.route import Route
 from app.services import health
 
-# The first two say nothing of anybody's things, and are asked by what has no key.
+# The first two reveal nothing about anyone's data, and those who ask them have no key.
 router = APIRouter(tags=["probes"])
 measurements = APIRouter(tags=["probes"], route_class=Route)
 

@@ -20,7 +20,7 @@ from app.db.outages import is_full
 from app.errors import Conflict, ForerankError, Invalid, StorageFull, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
-# A request may be wrong in thousands of places; an answer names so many, and `error_count` says how many there are.
+# A request may be wrong in thousands of places; an answer names this many; `error_count` says how many there are.
 MOST_ERRORS = 20
 LONGEST_DETAIL = 4000
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -55,7 +55,7 @@ class ProblemDocument(BaseModel):
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may end in these statuses, beside those that every route has."""
+    """The `responses` of a route that may end in these statuses, in addition to those that every route has."""
     return {status: problem_response(status) for status in statuses}
 
 
@@ -120,7 +120,7 @@ async def _refused_value(request: Request, error: Exception) -> JSONResponse:
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
     if is_full(error):
         return await _disk_is_full(request, error)
-    # One line: an outage meets every request, and a traceback costs the event loop more than the request did.
+    # One line: an outage hits every request, and a traceback costs the event loop more than the request did.
     log.error("the database does not answer", reason=str(getattr(error, "orig", None) or error).partition("\n")[0])
     return await _forerank(
         request, Unavailable("the database does not answer; try again soon", headers={"Retry-After": "5"})

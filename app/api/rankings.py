@@ -70,7 +70,7 @@ def get_results(ranking: RankingPath, request: Request, session: ReadSessionDep,
 
 @router.get("/{ranking}/results.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
 def get_results_csv(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """The same table as CSV, one line a model."""
+    """The same table as CSV, one line per model."""
     results = rankings.table(session, caller, ranking)
     return represent_csv(request, results_csv(results), final=results.state.is_final)
 
@@ -84,7 +84,7 @@ def get_ensembles(ranking: RankingPath, request: Request, session: ReadSessionDe
 
 @router.get("/{ranking}/ensembles.csv", response_class=CsvResponse, responses=FINAL_RESPONSES | problem_responses(404))
 def get_ensembles_csv(ranking: RankingPath, request: Request, session: ReadSessionDep, caller: ReaderDep) -> Response:
-    """Every term of every chosen ensemble as CSV: one line a member, one line a pair."""
+    """Every term of every chosen ensemble as CSV: one line per member, one line per pair."""
     ensembles = rankings.ensembles(session, caller, ranking)
     return represent_csv(request, ensembles_csv(ensembles), final=ensembles.state.is_final)
 

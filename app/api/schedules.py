@@ -137,7 +137,7 @@ def get_report(
 def get_report_csv(
     schedule: SchedulePath, run: RunPath, request: Request, session: ReadSessionDep, caller: ReaderDep
 ) -> Response:
-    """The same as CSV, one line a change."""
+    """The same as CSV, one line per change."""
     report = schedules.report(session, caller, schedule, run)
     return represent_csv(request, report_csv(report), final=report.state.is_final)
 

@@ -60,7 +60,7 @@ async def compute_scores(
 ) -> ScoresAnswer:
     """Compute metrics of arrays of your own at once; nothing is stored.
 
-    A metric that cannot be computed on these arrays has a `problem` in place of its value.
+    A metric that cannot be computed on these arrays has a `problem` instead of a value.
     """
     # The form's file has no name by which another process could open it.
     evidence = upload.folder / "evidence"

@@ -9,7 +9,7 @@ from app.schemas.schedules import RunReport
 
 
 def results_csv(results: ResultsAnswer) -> str:
-    """The table, one line a model; a score that cannot be had is an empty cell with its reason at the end."""
+    """The table, one line per model; a missing score is an empty cell, and its reason is at the end."""
     names = [metric.name for metric in results.metrics]
     text = io.StringIO()
     writer = csv.writer(text)
@@ -41,7 +41,7 @@ def results_csv(results: ResultsAnswer) -> str:
 
 
 def ensembles_csv(answer: EnsemblesAnswer) -> str:
-    """Every term of every ensemble: one line a member and term, or a pair and term."""
+    """Every term of every ensemble: one line per member and term, or pair and term."""
     text = io.StringIO()
     writer = csv.writer(text)
     columns = ["method", "size", "value", "rank", "evaluated"]
@@ -61,7 +61,7 @@ def ensembles_csv(answer: EnsemblesAnswer) -> str:
 
 
 def report_csv(report: RunReport) -> str:
-    """One line a change, or a target without one."""
+    """One line per change, or per target without one."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["target", "change", "model", "rank_before", "rank_now", "detail"])

@@ -49,7 +49,7 @@ class DatasetForm(DatasetDescription):
     model_config = Body.model_config | {"strict": False}
 
     file: FilePart = Field(
-        description="A zip, tar or tar.gz with one folder of images a class, or with the images that a manifest names."
+        description="A zip, tar or tar.gz with one folder of images per class, or the images that a manifest names."
     )
     manifest: UploadFile | str | None = Field(
         None,

@@ -51,7 +51,7 @@ def get_webhook(webhook: WebhookPath, session: ReadSessionDep, caller: ReaderDep
 
 @router.delete("/{webhook}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 409))
 def delete_webhook(webhook: WebhookPath, session: SessionDep, caller: SubmitterDep) -> None:
-    """Forget a receiver and its log. Schedules that name it go on without telling anybody."""
+    """Forget a receiver and its log. Schedules that name it go on without notifying anyone."""
     webhooks.delete(session, caller, webhook)
 
 

@@ -25,8 +25,8 @@ def create_zoo(
 ) -> ZooAnswer:
     """Name a set of models, listed or found by a query, so that rankings can ask for all of them.
 
-    Listed models that are not registered yet are registered; one that cannot be had is told in `unavailable`, and the
-    others go on. A query is asked anew each time that a ranking starts.
+    Listed models that are not registered yet are registered; one that is not available is listed in `unavailable`, and
+    the others go on. A query is asked anew each time that a ranking starts.
     """
     zoo = zoos.create(session, jobs, settings, caller, body)
     response.headers["Location"] = f"/v1/zoos/{zoo.id}"

@@ -8,7 +8,7 @@ from app.contracts.base import Body, Contract
 
 
 class FolderSpec(Contract):
-    """A folder with one sub-folder of images a class."""
+    """A folder with one sub-folder of images per class."""
 
     kind: Literal["folder"] = "folder"
     path: str

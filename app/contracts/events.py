@@ -1,4 +1,4 @@
-"""What happens in a ranking, as those who follow it are told."""
+"""What happens in a ranking, as its followers are told."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +19,7 @@ class Event(Contract):
     at: datetime | None = Field(None, description="When it happened; null in an `end` that is told again.")
 
     def data(self) -> JsonObject:
-        """What is stored beside the columns."""
+        """What is stored in addition to the columns."""
         return self.model_dump(mode="json", exclude={"ranking_id", "at"})
 
 

@@ -6,7 +6,7 @@ from app.contracts.tasks import TaskName
 
 
 class FineTuningRecipe(Contract):
-    """What decides the numbers of a run, beside model, images and split; see `workers.device.fine_tuning.Recipe`.
+    """What determines the numbers of a run, besides model, images and split; see `workers.device.fine_tuning.Recipe`.
 
     Attributes:
         rate_multiple: of the body's usual learning rate, which depends on the kind of network.

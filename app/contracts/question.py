@@ -73,7 +73,7 @@ class EnsembleReading(Body):
     )
     missing: Literal["drop_term", "drop_models"] = Field(
         "drop_term",
-        description="When a term cannot be had for some models: leave the term out for all, or leave those models out.",
+        description="When some models lack a term: leave the term out for all, or leave those models out.",
     )
     max_parameters: int | None = Field(
         None, ge=1, le=2**63 - 1, description="Budget: parameters of all members together."
@@ -117,7 +117,7 @@ class RankingCreate(Body):
 
     target: Reference = Field(description="Id or name of a data set.")
     models: list[Reference] | None = Field(None, min_length=1, max_length=5000, description="Ids or names of models.")
-    zoo: Reference | None = Field(None, description="Id or name of a zoo, in place of `models`.")
+    zoo: Reference | None = Field(None, description="Id or name of a zoo, instead of `models`.")
     metrics: list[MetricName | MetricChoice] = Field(
         default_factory=lambda: list[MetricName | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
     )
@@ -141,7 +141,9 @@ class RankingCreate(Body):
     history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
     given_ensembles: list[Members] = Field(
-        default_factory=list, max_length=100, description="Ensembles of your own, to be scored beside the chosen ones."
+        default_factory=list,
+        max_length=100,
+        description="Ensembles of your own, to be scored along with the chosen ones.",
     )
     name: Name | None = None
     shared: bool = False

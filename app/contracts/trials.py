@@ -32,7 +32,12 @@ class TrialChoice(ImageChoice):
         3, ge=1, le=50, description="Of each fold. One is too short: models are worse before they are better."
     )
     first: int = Field(
-        3, ge=1, le=100, description="After each fold, models whose loss surely is not among the lowest so many leave."
+        3,
+        ge=1,
+        le=100,
+        description="After each fold, models leave whose loss is surely not among this many of the lowest.",
     )
-    models: int | None = Field(None, ge=1, le=5000, description="Try only the most promising so many; null: all.")
-    budget_seconds: float | None = Field(None, gt=0, le=30 * 86400, description="The trial ends after so long.")
+    models: int | None = Field(
+        None, ge=1, le=5000, description="Try only this many models, the most promising ones; null: all."
+    )
+    budget_seconds: float | None = Field(None, gt=0, le=30 * 86400, description="The trial ends after this long.")

@@ -12,7 +12,7 @@ GRACE_SECONDS = 1.0
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Each exchange with the server takes so long at most, even if the server is stopped or the network is silent."""
+    """Each exchange with the server takes at most this long, even if the server is stopped or the network is silent."""
 
     answer_seconds: float = float("inf")
 
@@ -40,7 +40,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def bound(engine: Engine, limit_seconds: float) -> None:
-    """End statements of new connections after so many seconds: by the server, and without it if it is silent."""
+    """End statements of new connections after this many seconds: by the server, and without it if it is silent."""
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: object, record: object, arguments: list[Any], parameters: dict[str, Any]) -> Any:

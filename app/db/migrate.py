@@ -21,7 +21,7 @@ def configuration(database: Database) -> Config:
 
 
 def upgrade(database: Database) -> None:
-    """Bring our tables to the newest revision; nothing happens if they are there already."""
+    """Bring our tables to the newest revision; nothing happens if they are already there."""
     command.upgrade(configuration(database), "head")
 
 

@@ -43,7 +43,7 @@ def _postgresql_seconds(element: object, compiler: object, **_: Any) -> str:
 
 
 def connection_arguments(url: URL) -> dict[str, int]:
-    """What libpq is told of this PostgreSQL database beside its URL."""
+    """What libpq is told about this PostgreSQL database in addition to its URL."""
     return {name: value for name, value in CONNECT_AND_KEEP_ALIVE.items() if name not in url.query}
 
 

@@ -154,7 +154,7 @@ class ApiKey(Base):
 
 
 class Dataset(Owned, Base):
-    """Labelled images, immutable; `spec` says where they are, the index file which they are.
+    """Labelled images, immutable; `spec` says where they are, the index file says which they are.
 
     `stored_bytes` are those of an upload; what is registered by path is not ours to count.
     """

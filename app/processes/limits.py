@@ -44,7 +44,7 @@ def limit_memory(role: Role, settings: Settings) -> None:
 
 
 def limit_processor(role: Role, settings: Settings) -> None:
-    """Let the command that comes use so many of the processor's seconds; the kernel counts in whole ones."""
+    """Let the next command use this many seconds of the processor; the kernel counts in whole ones."""
     if role.processor_setting is None:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,4 +1,4 @@
-"""What a run changed: who entered, left and moved, what was computed and what was there already."""
+"""What a run changed: which models entered, left and moved, what was computed and what was reused."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

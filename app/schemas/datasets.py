@@ -37,7 +37,7 @@ class DatasetCreate(DatasetDescription):
         min_length=1,
         max_length=4096,
         description="`builtin:digits` (1,797 handwritten digits that come with scikit-learn), or the absolute path, "
-        "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images a class.",
+        "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images per class.",
         examples=["builtin:digits", "/data/signs"],
     )
     manifest: Text | None = Field(

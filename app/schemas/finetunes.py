@@ -31,7 +31,7 @@ class FineTuningRunAnswer(Answer):
     total: int
     seconds: float | None
     seconds_left: float | None = Field(description="Of the run, once its speed is known.")
-    weights: str | None = Field(description="Where the fine-tuned weights can be had, if they were kept.")
+    weights: str | None = Field(description="Where to find the fine-tuned weights, if they were kept.")
     warnings: list[str]
     problem: Problem | None
 

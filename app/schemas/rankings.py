@@ -112,7 +112,7 @@ class ModelRow(Answer):
     parameters: int | None
     seconds: dict[str, float] | None = Field(description="Seconds of each stage.")
     images_per_second: float | None
-    reused: bool = Field(description="Whether all evidence was there already.")
+    reused: bool = Field(description="Whether all evidence already existed.")
     warnings: list[str]
     problem: Problem | None
 

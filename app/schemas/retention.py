@@ -22,7 +22,7 @@ class RuleAnswer(Answer):
     """When something is past its time; it is enough that one of the two says so."""
 
     days: float | None = Field(description="Older than this; null: age does not matter.")
-    newest: int | None = Field(description="Beyond so many of the newest; null: the number does not matter.")
+    newest: int | None = Field(description="Beyond this many of the newest; null: the number does not matter.")
 
 
 class RemovalAnswer(Answer):
@@ -31,7 +31,7 @@ class RemovalAnswer(Answer):
     kind: Kind
     rule: RuleAnswer
     removed: int = Field(description="How many.")
-    bytes: int = Field(description="Of files, and of rows written as text; what a database keeps beside them is more.")
+    bytes: int = Field(description="Of files, and of rows written as text; the database itself keeps more than these.")
     kept: int = Field(description="Past their time, but kept: a leaderboard, a schedule or work under way needs them.")
     examples: list[str] = Field(description="Ids of the first that went.")
 

@@ -63,7 +63,7 @@ class ScheduleCreate(Body):
     trial: TrialChoice | None = Field(None, description="Fine-tune each model briefly too; null: no trial.")
     history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
-    webhook: Reference | None = Field(None, description="Id or name of a webhook that is told of each run.")
+    webhook: Reference | None = Field(None, description="Id or name of a webhook that is notified of each run.")
     shared: bool = False
 
     @model_validator(mode="after")
@@ -154,7 +154,7 @@ class TargetReport(Answer):
     moved: list[Move]
     failed: list[str] = Field(description="Models without a result, by name; the ranking says why.")
     computed: list[str] = Field(description="Models that were run, by name.")
-    reused: int = Field(description="Models whose evidence was there already.")
+    reused: int = Field(description="Models whose evidence already existed.")
     counters: Counters
     seconds: float | None
 
@@ -202,7 +202,7 @@ class LeaderboardAnswer(Answer):
     target_id: str
     metric: str
     rankings: int = Field(description="Rankings that asked the same of the same images.")
-    metrics: list[str] = Field(description="What the board can be ordered by, beside `consensus`.")
+    metrics: list[str] = Field(description="What the board can be ordered by, besides `consensus`.")
     rows: list[LeaderboardRow]
 
 

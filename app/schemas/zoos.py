@@ -28,7 +28,7 @@ class ZooCreate(Body):
         description="Ids or names of registered models; a name that is not registered is registered, as "
         "`POST /v1/models` would.",
     )
-    query: ZooQuery | None = Field(None, description="In place of `models`.")
+    query: ZooQuery | None = Field(None, description="Instead of `models`.")
     shared: bool = False
 
     @model_validator(mode="after")

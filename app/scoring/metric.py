@@ -31,12 +31,12 @@ def start_linear_algebra() -> None:
 def compute_metric(
     name: str, evidence: Evidence, parameters: JsonObject, intervals: IntervalChoice | None = None
 ) -> ScoreResult:
-    """The value, or the reason why there is none; nothing that the arrays do to a metric is raised.
+    """The value, or why there is none; errors that the arrays cause in a metric are not raised.
 
     Args:
         name: a name of `METRICS`.
         parameters: of the metric, checked.
-        intervals: what is to be drawn beside the value; None draws nothing.
+        intervals: what to draw in addition to the value; None draws nothing.
     """
     started = time.perf_counter()
     try:

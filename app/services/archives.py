@@ -112,7 +112,7 @@ def unpack(archive: BinaryIO, destination: Path, *, limits: Limits) -> None:
     """Write the files of a zip, tar or tar.gz below an empty folder; a failure may leave some of them there.
 
     Raises:
-        Invalid: it is no such archive, is damaged, or holds what no set of images needs: links, devices, absolute
+        Invalid: it is not such an archive, is damaged, or holds what no set of images needs: links, devices, absolute
             names, names with ``..``, the same name twice, archives.
         TooLarge: more entries or bytes than the limits.
     """

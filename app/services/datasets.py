@@ -99,7 +99,7 @@ def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
     except OutsideRoots as error:
         raise Invalid.at("/location", str(error)) from error
     if not roots.has_folder(path):
-        raise Invalid.at("/location", f"{path} is not a folder; give a folder with one sub-folder of images a class")
+        raise Invalid.at("/location", f"{path} is not a folder; give a folder with one sub-folder of images per class")
     if body.manifest is None:
         if body.split is not None:
             raise Invalid.at("/split", "a split needs a `manifest` that names it")

@@ -32,7 +32,7 @@ class News:
 
     Attributes:
         happenings: ranking -> events after the position that was asked for, oldest first.
-        ended: ranking -> final state, for rankings of which there is nothing more to tell.
+        ended: ranking -> final state, for rankings with nothing more to tell.
         revoked: keys that may not follow anything anymore.
         more: whether there are events beyond this page.
     """

@@ -1,4 +1,4 @@
-"""What lists of rankings and models say beside the answers themselves."""
+"""What lists of rankings and models show in addition to the answers."""
 
 from collections.abc import Iterable, Mapping
 

@@ -119,7 +119,7 @@ class Attempt:
             headers=dict(answer.headers),
             body=answer.body.decode(),
         ):
-            raise Conflict("this request took so long that another with its Idempotency-Key was begun")
+            raise Conflict("this request took so long that another one with its Idempotency-Key has begun")
 
     def release(self) -> None:
         """Free the key: the request failed and changed nothing."""

@@ -180,7 +180,7 @@ def _root(unpacked: Path) -> Path:
 def _check_class_folders(root: Path) -> None:
     classes = [entry for entry in root.iterdir() if entry.is_dir() and any(entry.iterdir())]
     if not classes:
-        raise Invalid.at("/file", "the archive has no class folders: it needs one a class, or a manifest")
+        raise Invalid.at("/file", "the archive has no class folders: it needs one per class, or a manifest")
 
 
 def _place_manifest(root: Path, manifest: BinaryIO | str | None, split: str | None) -> str | None:

@@ -64,7 +64,7 @@ def check_before(database: Database, settings: Settings, owner: str, *, sent: in
 
 
 def check(session: Session, settings: Settings, owner: str, *, adding: int) -> None:
-    """Refuse so many bytes more if that is too much; of two uploads at once, one waits here for the other's end.
+    """Refuse this many more bytes if that is too much; of two uploads at once, one waits here for the other's end.
 
     Raises:
         QuotaExceeded: the owner would store more than they may; the detail names what could be deleted.

@@ -51,7 +51,7 @@ def show(session: Session, caller: Caller, reference: str) -> ZooAnswer:
 
 
 def create(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: ZooCreate) -> ZooAnswer:
-    """Store a named set of models; what is missing of a list is registered, and what cannot be had is noted."""
+    """Store a named set of models. Listed models that are missing are registered; what is not available is noted."""
     zoos = Zoos(session)
     if zoos.name_is_taken(caller.owner, body.name):
         raise Conflict(f"you have a zoo named {body.name!r} already; give another `name`, or delete that one")
@@ -65,7 +65,7 @@ def create(session: Session, jobs: Jobs, settings: Settings, caller: Caller, bod
         errors = [
             {"pointer": f"/models/{number}", "detail": entry.problem.detail} for number, entry in enumerate(unavailable)
         ]
-        raise Invalid("none of the models can be had", errors=errors)
+        raise Invalid("none of the models is available", errors=errors)
     zoo.members = [ZooModel(model_id=model.id, position=position) for position, model in enumerate(members)]
     zoo.unavailable = unavailable
     return answers(session, caller, [zoos.add(zoo)])[zoo.id]

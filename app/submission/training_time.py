@@ -7,7 +7,7 @@ from app.contracts.finetunes import VALIDATION_SHARE, FineTuningChoice
 from app.contracts.question import SampleChoice
 from app.db.tables import Dataset, Model
 
-# An image that is trained on costs as much as so many forward passes: forward, backward, and the optimiser's step.
+# Training on an image costs as much as this many forward passes: forward, backward, and the optimiser's step.
 PASSES_OF_A_STEP = 4.0
 
 

@@ -25,7 +25,7 @@ class Task(Protocol):
         """Under which it is entered in the catalog."""
 
     def why_unusable(self, name: str, counts: Mapping[str, int]) -> str | None:
-        """Why the data set of this name, with so many images of each class, cannot be a target."""
+        """Why the data set of this name, with this many images of each class, cannot be a target."""
 
     def sample(self, labels: Labels, choice: SampleChoice) -> NDArray[np.int64]:
         """(n,) the images that are used, ascending; equal on every platform."""

@@ -17,7 +17,7 @@ HOME = "/rankings"
 
 
 def own_address(address: str) -> str:
-    """The address if it lies on this server, else the first page: nobody is sent elsewhere after signing in."""
+    """The address if it lies on this server, else the first page: no reader is sent elsewhere after signing in."""
     inside = address.startswith("/") and not address.startswith("//") and "\\" not in address and address.isprintable()
     return address if inside else HOME
 

@@ -8,7 +8,7 @@ from array_api_compat import array_namespace, is_numpy_array
 from estimators.arrays.validation import Array
 
 BLOCK_NUMBERS = 1_000_000
-# Below so many coordinate differences, the plain way takes no longer.
+# Below this many coordinate differences, the plain way is as fast.
 SMALL_WORK = 500_000_000
 # Two steps short of the largest 16-bit integer, so that a distance and two steps of rounding still fit.
 GRID = 32_765

@@ -8,7 +8,7 @@ import numpy as np
 
 from estimators.score import CannotBeComputed
 
-# Kemeny's order is exact up to so many models; its cost doubles with each.
+# Kemeny's order is exact up to this many models; its cost doubles with each.
 LARGEST_EXACT = 12
 
 

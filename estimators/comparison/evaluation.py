@@ -12,7 +12,7 @@ import numpy as np
 from estimators.arrays.validation import check_number
 from estimators.comparison.agreement import STATISTICS, pair_of, statistic_of
 
-# All sign changes are tried up to so many targets; beyond, so many are drawn.
+# All sign changes are tried up to this many targets; beyond that, this many are drawn.
 EXACT_TARGETS, DRAWN_SIGNS = 15, 20_000
 
 

@@ -46,7 +46,7 @@ def prior(accuracies: Any, metadata: Any, *, kappa: float = KAPPA) -> Prior:
         accuracies: (M, T), NaN where a model was not fine-tuned on a target; T may be 0. A target counts if at least
             two models differ on it. The target that is to be predicted must not be among them.
         metadata: (M, K), higher promising more (log10 of the parameters, accuracy on the source), NaN where unknown.
-        kappa: with so many targets a model's record weighs as much as its metadata.
+        kappa: with this many targets a model's record weighs as much as its metadata.
 
     Raises:
         ValueError: shapes do not fit.

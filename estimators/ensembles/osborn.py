@@ -81,7 +81,7 @@ def domain_difference(
         scale: ``"none"`` as published; ``"source"`` divides all features by the spread of the source sample, the root
             of its mean squared distance from its mean; ``"rows"`` gives every row length one. Either way W_D does not
             depend on the scale of the features.
-        sample: at most so many of each side, drawn by ``balanced_sample`` (class-balanced where labels are given,
+        sample: at most this many of each side, drawn by ``balanced_sample`` (class-balanced where labels are given,
             else at random but the same every time); None takes all.
         solver, cost, weights, regularization, max_iterations, projections, seed: see ``transport.transport``.
 

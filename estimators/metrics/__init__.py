@@ -1,1 +1,1 @@
-"""One file a metric: its formula, and how it is computed."""
+"""One file per metric: its formula, and how it is computed."""

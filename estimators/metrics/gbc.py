@@ -37,7 +37,7 @@ def gbc(
         features: (N, D).
         labels: (N,) integers or strings.
         covariance: ``"spherical"`` or ``"diagonal"``.
-        components: project onto so many principal components first, if D is larger; None to keep the features.
+        components: project onto this many principal components first, if D is larger; None to keep the features.
         compat: ``"author"`` gives the same number; the authors' program casts the projection to float32.
 
     Returns:

@@ -41,7 +41,7 @@ def parc(
     Args:
         features: (N, D).
         labels: (N,) integers or strings.
-        components: project onto so many principal components first; None to keep the features.
+        components: project onto this many principal components first; None to keep the features.
         compat: ``"author"`` gives the number of the authors' program. The second distance has two values, but
             correlations of one-hot rows computed in floating point have three or four, and ranks tell them apart: the
             score then depends on the order of the classes and can differ from the definition by many points. Sums

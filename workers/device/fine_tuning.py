@@ -42,7 +42,7 @@ class Recipe:
             large batches make so few steps that a network is still worse than its probe when the rates have fallen.
         body_rate: peak learning rate of the pre-trained weights; None chooses by the kind of network.
         head_rate: of the classifier.
-        warm_up_epochs: the rates rise linearly for so long, then fall to zero on a cosine.
+        warm_up_epochs: the rates rise linearly for this long, then fall to zero on a cosine.
         weight_decay: of matrices and filters; biases and normalisation have none.
         shift: each image moves by up to this share of its side in every epoch, its edge being repeated.
         flip: whether images are mirrored at random.
@@ -321,7 +321,7 @@ def default_body_rate(body: nn.Module) -> float:
 
 
 def default_batch_size(count: int) -> int:
-    """Images a step, for so many images an epoch."""
+    """Images per step, for this many images per epoch."""
     smallest, largest = BATCH_SIZES
     return min(max(count // STEPS_AN_EPOCH, smallest), largest)
 

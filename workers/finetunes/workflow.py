@@ -16,7 +16,7 @@ fail_run = step("fail_run", steps.fail_run)
 conclude = step("conclude_fine_tuning", steps.conclude)
 
 
-# It computes nothing that could end its worker, so there is no number of deaths at which it is given up.
+# It computes nothing that could end its worker, so it is never given up, however often its worker dies.
 @DBOS.workflow(name=Workflow.FINE_TUNE.value, max_recovery_attempts=None)
 def fine_tune(fine_tuning_id: str) -> str:
     """Try learning rates, then train and test with the best; a crash costs at most the run that was under way."""

@@ -1,4 +1,4 @@
-"""What is known of a registered model beside its weights: from its card, and from the catalog of timm's models."""
+"""What is known of a registered model besides its weights: from its card, and from the catalog of timm's models."""
 
 from collections.abc import Iterable
 

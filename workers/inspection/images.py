@@ -107,7 +107,7 @@ def _index(spec: FolderSpec | ManifestSpec, items: list[_Item], settings: Settin
         )
     if not readable:
         where = (
-            "the manifest" if isinstance(spec, ManifestSpec) else "class folders (one folder a class, images inside)"
+            "the manifest" if isinstance(spec, ManifestSpec) else "class folders (one folder per class, images inside)"
         )
         raise DatasetRejected(f"no image was found in {where} under {spec.path}")
     class_names = tuple(sorted({item.class_name for item in readable}))

@@ -104,7 +104,7 @@ def consensus_of(
     """One order of the models by all metrics, and how much the metrics disagree."""
     if not ranks:
         return tuple(order), None, None
-    # Ranks in place of scores: what differs by rounding alone is a tie here too.
+    # Ranks instead of scores: what differs by rounding alone is a tie here too.
     agreed = consensus([[-ranks[metric].get(model, math.nan) for model in order] for metric in ranks])
     placed = [order[index] for index in agreed.order]
     summary = ConsensusSummary(

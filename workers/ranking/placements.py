@@ -13,7 +13,7 @@ from workers.store.features import HEAD
 
 
 def placements(ranking_id: str, summary: Summary, cells: Cells) -> list[dict[str, Any]]:
-    """A row a model and metric, and one a model for the consensus; the value of that is minus the mean rank."""
+    """One row per model and metric, and one per model for the consensus; the value of that is minus the mean rank."""
     values = {(cell.metric, cell.model_id): score.value for cell, score in cells if cell.layer == HEAD}
     rows = []
     for metric, ranks in summary.ranks.items():

@@ -1,4 +1,4 @@
-"""What a ranking needs, and what of that is there already. Deterministic: the same rows give the same plan."""
+"""What a ranking needs, and what of that already exists. Deterministic: the same rows give the same plan."""
 
 import hashlib
 import json

@@ -62,7 +62,7 @@ def _resources(session: Session, ranking: Ranking) -> tuple[dict[str, Dataset], 
 
 
 def plan(ranking_id: str) -> RankingWork:
-    """Say what each model needs, ask in bulk what is there already, and list the models that have work left."""
+    """Say what each model needs, ask in bulk what already exists, and list the models that have work left."""
     runtime = current()
     work = RankingWork(in_flight=runtime.settings.models_in_flight_per_ranking)
     with runtime.database.reading() as session:
@@ -349,7 +349,7 @@ def _end_extraction(ranking_id: str, model_id: str, session: Session) -> None:
 
 
 def compute_scores(ranking_id: str, model_id: str) -> bool | None:
-    """Compute the scores of one model that nobody has computed yet. Metrics without a value say why, in their row.
+    """Compute the scores of one model that do not exist yet. Metrics without a value say why, in their row.
 
     Returns:
         Whether the scores are there; None if evidence has to be extracted again first.

@@ -31,7 +31,7 @@ fail_model = step("fail_model", ranking_steps.fail_model)
 conclude = step("conclude", ranking_steps.conclude)
 
 
-# A ranking computes nothing that could end its worker, so there is no number of deaths at which it is given up.
+# A ranking computes nothing that could end its worker, so it is never given up, however often its worker dies.
 @DBOS.workflow(name=Workflow.RANK.value, max_recovery_attempts=None)
 def rank(ranking_id: str) -> str:
     """One ranking: plan, extract what is missing, score it, conclude. A crash costs at most one model's extraction."""

@@ -21,7 +21,7 @@ finish = durable.step("finish_retention", steps.finish)
 fail = durable.step("fail_retention", steps.fail)
 
 
-# It computes nothing that could end its worker, so there is no number of deaths at which it is given up.
+# It computes nothing that could end its worker, so it is never given up, however often its worker dies.
 @DBOS.workflow(name=Workflow.RETAIN.value, max_recovery_attempts=None)
 def retain(run_id: str) -> str:
     """Go through all kinds. The queue lets one of these run at a time, on all workers together."""

@@ -1,4 +1,4 @@
-"""Keeps the engine's scheduler true to the schedules' rows, and catches up with what nobody fired.
+"""Keeps the engine's scheduler true to the schedules' rows, and catches up with what was not fired.
 
 The engine says when a schedule fires; the row says what that means. A crash between the two leaves them apart, and the
 engine fires nothing for a moment at which no worker lived: every worker compares and repairs now and then. Doing it
@@ -55,7 +55,7 @@ class ScheduleKeeper:
 
 
 def overdue(row: Schedule, fired: list[datetime | None], *, present: datetime) -> datetime | None:
-    """The newest moment at which a schedule was due and nobody fired it; those before it are not caught up with."""
+    """The newest moment at which a schedule was due but not fired; earlier ones are not caught up with."""
     since = max([row.active_since, *(moment for moment in fired if moment is not None)])
     return times.latest_due(row.cron, row.time_zone, after=since, until=present - LATE)
 

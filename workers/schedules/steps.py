@@ -79,10 +79,10 @@ def _reason_to_skip(runtime: Runtime, session: Session, row: Schedule, run: Sche
     present = now()
     later = times.latest_due(row.cron, row.time_zone, after=run.scheduled_at, until=present)
     if later is not None:
-        return failure("stopped", f"nobody ran it in time; the run of {later.isoformat()} stands for it")
+        return failure("stopped", f"it was not run in time; the run of {later.isoformat()} stands for it")
     if present - run.scheduled_at > timedelta(hours=runtime.settings.schedule_misfire_hours):
         limit = f"{runtime.settings.schedule_misfire_hours:g} hours (FORERANK_SCHEDULE_MISFIRE_HOURS)"
-        return failure("stopped", f"nobody ran it in time, and it is more than {limit} late")
+        return failure("stopped", f"it was not run in time, and is more than {limit} late")
     other = ScheduleRuns(session).open_run(row.id, besides=run.id)
     if other is not None:
         return failure("conflict", f"{other.id} was still under way; a schedule never overlaps with itself")

@@ -15,7 +15,7 @@ fail_run = durable.step("fail_run", steps.fail_run)
 BROKEN = "the run broke off; the worker's log says why"
 
 
-# A run computes nothing that could end its worker, so there is no number of deaths at which it is given up.
+# A run computes nothing that could end its worker, so it is never given up, however often its worker dies.
 @DBOS.workflow(name=Workflow.FIRE_SCHEDULE.value, max_recovery_attempts=None)
 def fire_schedule(scheduled_at: str, context: dict[str, str]) -> str:
     """A moment at which a schedule is due; the engine starts this once for each."""

@@ -20,7 +20,7 @@ from workers.store.features import FeatureStore
 
 
 def choose_ensembles(command: EnsemblesCommand, settings: Settings, progress: TellProgress) -> list[EnsembleResult]:
-    """Every selection and every given ensemble; one that cannot be had says why."""
+    """Every selection and every given ensemble; one that is not possible says why."""
     store = FeatureStore.of(settings)
     pools: dict[str, Pool] = {}
 

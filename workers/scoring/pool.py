@@ -16,7 +16,7 @@ SCORER = Role(
 
 
 def scorer_count(settings: Settings) -> int:
-    """How many scorers run beside one device."""
+    """How many scorers run for one device."""
     return max(1, thread_count(settings) // THREADS_PER_SCORER)
 
 

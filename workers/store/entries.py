@@ -39,7 +39,7 @@ class EntryStore(Protocol):
 
     @property
     def quota_bytes(self) -> int:
-        """What all entries together may take, beside those in use."""
+        """What all entries together may take, not counting those in use."""
 
     def has_many(self, keys: Iterable[str]) -> set[str]:
         """Those of ``keys`` that are there."""

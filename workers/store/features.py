@@ -164,7 +164,7 @@ class FeatureStore:
         source_probabilities: NDArray[np.float32] | None,
         manifest: dict[str, Any],
     ) -> None:
-        """Store evidence whole or not at all. If it is there already, that stays.
+        """Store evidence whole or not at all. What is already there stays.
 
         Raises:
             StorageFull: the disk has no room, even without the evidence that is not in use.

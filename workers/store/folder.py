@@ -70,7 +70,7 @@ class FolderStore:
 
     Args:
         root: is created when it is needed.
-        quota_bytes: of all entries together, beside those in use.
+        quota_bytes: of all entries together, not counting those in use.
         reserve_bytes: of the disk, left to others: entries are evicted for it, but a write that fits the disk is done.
     """
 

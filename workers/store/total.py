@@ -1,4 +1,4 @@
-"""How many bytes a store holds, kept in a file that processes share, so that nobody looks at every entry to know."""
+"""How many bytes a store holds, kept in a file that processes share, so that nothing has to look at every entry."""
 
 import fcntl
 import os

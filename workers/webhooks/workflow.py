@@ -37,7 +37,7 @@ def deliver(delivery_id: str, number: int) -> str:
 
 
 def pause_after(settings: Settings, failures: int) -> float:
-    """Seconds to wait after so many failures in a row: growing, bounded, and not the same for all messages."""
+    """Seconds to wait after this many failures in a row: growing, bounded, and not the same for all messages."""
     pause = min(settings.webhook_first_pause_seconds * GROWTH ** (failures - 1), LONGEST_PAUSE_SECONDS)
     return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads the load, protects nothing
 

@@ -60,7 +60,7 @@ class Keys:
         )
 
     def revoke(self, key_id: str) -> None:
-        """Let nobody in with it any more."""
+        """Revoke it."""
         self.session.execute(
             update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=now())
         )

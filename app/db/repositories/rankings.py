@@ -189,7 +189,7 @@ class Rankings(OwnedRepository[Ranking]):
         return changed is not None
 
     def finish_runs(self, ranking_id: str, model_ids: Iterable[str]) -> None:
-        """Say that these models need no work, for all of their scores are known; nobody is told of each."""
+        """Say that these models need no work because all of their scores are known, without an event for each."""
         wanted = sorted(model_ids)
         for start in range(0, len(wanted), LOOKUP_CHUNK):
             self.session.execute(
@@ -313,7 +313,7 @@ class Scores:
         return (sqlite_insert if self.session.get_bind().dialect.name == "sqlite" else postgresql_insert)(table)
 
     def store(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add scores; one that is there already stays as it is."""
+        """Add scores; existing ones stay as they are."""
         if not rows:
             return
         values = [{"id": new_id("scr"), "created_at": now(), **row} for row in rows]

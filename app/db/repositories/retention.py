@@ -235,6 +235,6 @@ class RetentionRuns:
         return list(self.session.scalars(query.order_by(RetentionRun.id.desc()).limit(listing.limit + 1)))
 
     def keep_newest(self, number: int) -> None:
-        """Remove all but so many."""
+        """Remove all but this many."""
         kept = select(RetentionRun.id).order_by(RetentionRun.id.desc()).limit(number).scalar_subquery()
         self.session.execute(delete(RetentionRun).where(RetentionRun.id.not_in(kept)))

@@ -30,7 +30,7 @@ class Schedules(OwnedRepository[Schedule]):
         return list(self.session.scalars(query.order_by(Schedule.id.desc())))
 
     def of_revoked_keys(self) -> list[Schedule]:
-        """Those that have to stop: their key lets nobody in anymore."""
+        """Those that have to stop: their key was revoked."""
         query = (
             select(Schedule)
             .join(ApiKey, ApiKey.id == Schedule.owner)

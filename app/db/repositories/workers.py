@@ -40,7 +40,7 @@ class Workers:
         return list(self.session.scalars(select(Worker.id)))
 
     def silent(self, *, limit_seconds: float) -> list[str]:
-        """Workers that were not heard of for so long."""
+        """Workers that were not heard of for this long."""
         return list(
             self.session.scalars(select(Worker.id).where(Worker.heartbeat < database_seconds() - limit_seconds))
         )
