@@ -20,7 +20,7 @@ class UnreadableImage(ValueError):
 def decode(file: BinaryIO, *, pixel_limit: int, draft_size: tuple[int, int] | None = None) -> Image.Image:
     """The first frame as 8-bit RGB, turned upright.
 
-    Sixteen bits are scaled, not clipped; other colours (CMYK, palettes, grey) are converted to RGB, alpha is dropped, as
+    Sixteen bits are scaled, not clipped; CMYK, palettes and grey are converted to RGB, and alpha is dropped, as
     timm's readers do. Beyond timm, the EXIF orientation is applied.
 
     Args:
