@@ -13,7 +13,7 @@ from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
 from app.db.tables import RankingState
-from app.errors import Invalid
+from app.errors import Invalid, NotFound
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
 from app.services import datasets, estimates, evaluations, models, overview, rankings, results
 from app.services import zoos as zoo_rules
@@ -70,11 +70,12 @@ def new_ranking(
     name: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """The form; with what is chosen so far, what it will cost."""
-    body, problem = None, None
-    if target:
+    body, estimate, problem = None, None, None
+    if target and (zoo or model):
         try:
             body = question.of_form(target, zoo, model, metric, max_samples, ensemble, trial, name)
-        except Invalid as error:
+            estimate = estimates.of_ranking(session, caller, body)
+        except (Invalid, NotFound) as error:
             problem = error.detail
     return render(
         request,
@@ -93,7 +94,7 @@ def new_ranking(
             "trial": trial,
             "name": name,
         },
-        estimate=estimates.of_ranking(session, caller, body) if body else None,
+        estimate=estimate,
         command=question.command(request, body.model_dump(mode="json", exclude_unset=True)) if body else None,
         problem=problem,
     )

@@ -162,6 +162,19 @@ def test_a_table_is_saved_as_csv_as_it_is_shown(page: Page, finished: dict[str, 
     assert [line.split(",")[0] for line in lines] == ["Name", "second"]
 
 
+def test_models_are_ranked_for_a_data_set_from_its_page(page: Page, finished: dict[str, Any]) -> None:
+    page.goto("/datasets/shapes")
+    page.get_by_role("link", name="Rank models for it").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.get_by_label("Data set", exact=True).locator("option:checked")).to_contain_text("shapes")
+    expect(page.get_by_label("Zoo").locator("option:checked")).to_contain_text("everything")
+
+
+def test_a_zoo_that_is_gone_is_told_in_the_form(page: Page, finished: dict[str, Any]) -> None:
+    page.goto("/rankings/new?target=shapes&zoo=gone")
+    expect(page.get_by_role("alert")).to_contain_text("there is no zoo 'gone'")
+
+
 def test_the_form_asks_the_same_again(page: Page, finished: dict[str, Any]) -> None:
     page.goto("/rankings/finished")
     page.get_by_role("link", name="Ask again").click()
