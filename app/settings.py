@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     body_limit_megabytes: float = Field(2, gt=0, description="Of a JSON request.")
     upload_limit_megabytes: float = Field(20_000, gt=0, description="Of an uploaded archive.")
     upload_expanded_limit_megabytes: float = Field(50_000, gt=0, description="Of what an uploaded archive holds.")
-    owner_quota_gigabytes: float = Field(0, ge=0, description="Of the uploads that one key keeps. 0: no limit.")
+    owner_quota_gigabytes: float = Field(0, ge=0, description="Uploads and fine-tuned weights of one key. 0: any.")
     upload_entry_limit: int = Field(200_000, gt=0, description="Files in an uploaded archive; more: register a path.")
     body_grace_seconds: float = Field(20, gt=0, description="A body may take this long, and longer as bytes arrive.")
     body_minimum_bytes_per_second: float = Field(10_000, gt=0, description="A slower body is given up.")

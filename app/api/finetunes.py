@@ -26,13 +26,14 @@ class WeightsResponse(FileResponse):
     media_type = "application/octet-stream"
 
 
-@router.post("", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(409))
+@router.post("", status_code=status.HTTP_202_ACCEPTED, responses=problem_responses(409, 507))
 def create_finetune(
     body: FineTuneCreate,
     request: Request,
     response: Response,
     session: SessionDep,
     jobs: JobsDep,
+    settings: SettingsDep,
     caller: SubmitterDep,
 ) -> FineTuningAnswer:
     """Fine-tune models on part of the images and test them on the rest, by the same code as a trial. Poll `Location`.
@@ -40,7 +41,7 @@ def create_finetune(
     Every run is a job of the device's queue for trials: it does not hold rankings up, survives a crash, and what it
     predicted is not computed twice. A run that fails is a row of its own.
     """
-    finetune = finetunes.create(session, jobs, caller, body, request_id=request.state.request_id)
+    finetune = finetunes.create(session, jobs, settings, caller, body, request_id=request.state.request_id)
     response.headers.update({"Location": finetune.links["self"], "Retry-After": "5"})
     return finetune
 

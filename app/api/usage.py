@@ -21,7 +21,7 @@ OwnerQuery = Annotated[
 def get_usage(
     session: ReadSessionDep, settings: SettingsDep, caller: ReaderDep, owner: OwnerQuery = None
 ) -> UsageAnswer:
-    """How many bytes your uploads take, how many they may, and which are the largest."""
+    """How many bytes your uploads and fine-tuned weights take, how many they may, and which are the largest."""
     if owner is not None and not caller.owns(owner):
         raise Forbidden("what another key stores is for admins to see")
     return usage.of(session, settings, owner or caller.owner)

@@ -21,6 +21,7 @@ from app.jobs import Jobs
 from app.schemas.base import Problem
 from app.schemas.finetunes import FineTunedModelAnswer, FineTuningAnswer, FineTuningRunAnswer, TrainingTimeAnswer
 from app.schemas.page import Page, page_of
+from app.services import usage
 from app.services.ownership import check_owner
 from app.settings import Settings
 from app.submission.finetunes import resolve, submit
@@ -30,9 +31,18 @@ CANCELLED = "the fine-tuning was cancelled"
 
 
 def create(
-    session: Session, jobs: Jobs, caller: Caller, body: FineTuneCreate, *, request_id: str | None
+    session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: FineTuneCreate, *, request_id: str | None
 ) -> FineTuningAnswer:
-    """Store a fine-tuning and have a worker begin it."""
+    """Store a fine-tuning and have a worker begin it.
+
+    Raises:
+        QuotaExceeded: the weights that it would keep are more than the caller may store.
+    """
+    if body.weights:
+        _, models = resolve(session, caller, body)
+        usage.check(
+            session, settings, caller.owner, adding=body.seeds * sum(model.weight_bytes or 0 for model in models)
+        )
     return _answers(session, [submit(session, jobs, caller, body, request_id=request_id)])[0]
 
 

@@ -1,8 +1,8 @@
 """How many bytes an owner stores, and how many they may.
 
-Uploads count: they are copies that nobody else needs, and only their owner can delete them. Evidence and decoded images
-do not: they are found by content, so that one entry serves every key that asks the same, they are computed again when
-they are gone, and quotas of the whole deployment bound them.
+Uploads and fine-tuned weights count: nobody else needs them, and only their owner can delete them. Evidence and decoded
+images do not: they are found by content, so that one entry serves every key that asks the same, they are computed again
+when they are gone, and quotas of the whole deployment bound them.
 """
 
 from pathlib import Path
@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.contracts.datasets import BuiltinSpec
 from app.db.repositories.datasets import Datasets
+from app.db.repositories.finetunes import FineTunings
 from app.db.session import Database
 from app.errors import QuotaExceeded
 from app.paths import upload_folder
-from app.schemas.usage import StoredDataset, UsageAnswer
+from app.schemas.usage import StoredThing, UsageAnswer
 from app.settings import Settings
 
 GIGABYTE = 1e9
@@ -31,24 +32,35 @@ def quota(settings: Settings) -> int | None:
 
 def of(session: Session, settings: Settings, owner: str) -> UsageAnswer:
     """What an owner stores."""
-    stored = Datasets(session).stored(owner)
-    used, allowed = sum(row.stored_bytes for row in stored), quota(settings)
+    stored = _stored(session, settings, owner)
+    used, allowed = sum(thing.bytes for thing in stored), quota(settings)
     return UsageAnswer(
         owner=owner,
         used_bytes=used,
         quota_bytes=allowed,
         free_bytes=None if allowed is None else max(0, allowed - used),
-        datasets=[StoredDataset(id=row.id, name=row.name, bytes=row.stored_bytes) for row in stored[:SHOWN]],
+        largest=sorted(stored, key=lambda thing: (-thing.bytes, thing.id))[:SHOWN],
     )
+
+
+def _stored(session: Session, settings: Settings, owner: str) -> list[StoredThing]:
+    uploads = [
+        StoredThing(kind="dataset", id=row.id, name=row.name, bytes=row.stored_bytes)
+        for row in Datasets(session).stored(owner)
+    ]
+    tuned = [
+        StoredThing(kind="finetune", id=row.id, name=row.name, bytes=size_of(settings.fine_tunings_folder / row.id))
+        for row in FineTunings(session).with_weights(owner)
+    ]
+    return [*uploads, *(thing for thing in tuned if thing.bytes)]
 
 
 def room(database: Database, settings: Settings, owner: str) -> int | None:
     """Bytes that the owner may still store; None: any number."""
-    allowed = quota(settings)
-    if allowed is None:
+    if quota(settings) is None:
         return None
     with database.reading() as session:
-        return max(0, allowed - Datasets(session).stored_bytes(owner))
+        return of(session, settings, owner).free_bytes
 
 
 def check_before(database: Database, settings: Settings, owner: str, *, sent: int) -> None:
@@ -64,7 +76,7 @@ def check_before(database: Database, settings: Settings, owner: str, *, sent: in
 
 
 def check(session: Session, settings: Settings, owner: str, *, adding: int) -> None:
-    """Refuse this many more bytes if that is too much; of two uploads at once, one waits here for the other's end.
+    """Refuse this many more bytes if that is too much; of two requests at once, one waits here for the other's end.
 
     Raises:
         QuotaExceeded: the owner would store more than they may; the detail names what could be deleted.
@@ -73,18 +85,19 @@ def check(session: Session, settings: Settings, owner: str, *, adding: int) -> N
     if allowed is None:
         return
     Datasets(session).hold_owner(owner)
-    if Datasets(session).stored_bytes(owner) + adding > allowed:
+    if sum(thing.bytes for thing in _stored(session, settings, owner)) + adding > allowed:
         raise exceeded(session, settings, owner)
 
 
 def exceeded(session: Session, settings: Settings, owner: str) -> QuotaExceeded:
     """The error, with the largest uploads."""
     usage = of(session, settings, owner)
-    named = ", ".join(f"{entry.name!r} ({_size(entry.bytes)}, {entry.id})" for entry in usage.datasets[:NAMED])
-    advice = f"delete what you do not need (DELETE /v1/datasets/{{id}}); the largest are {named}"
+    named = ", ".join(f"{_size(thing.bytes)} under /v1/{thing.kind}s/{thing.id}" for thing in usage.largest[:NAMED])
+    advice = f"delete what you do not need; the largest are {named}" if named else "ask for less at once"
     return QuotaExceeded(
-        f"this key may keep {_size(usage.quota_bytes or 0)} of uploads (FORERANK_OWNER_QUOTA_GIGABYTES), keeps "
-        f"{_size(usage.used_bytes)}, and this upload is larger than what is left: {advice if named else 'split it'}"
+        f"this key may keep {_size(usage.quota_bytes or 0)} of uploads and fine-tuned weights "
+        f"(FORERANK_OWNER_QUOTA_GIGABYTES), keeps {_size(usage.used_bytes)}, and this is larger than what is left: "
+        f"{advice}"
     )
 
 

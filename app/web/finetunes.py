@@ -35,12 +35,13 @@ def create_finetune(
     request: Request,
     session: SessionDep,
     jobs: JobsDep,
+    settings: SettingsDep,
     caller: SubmitterDep,
     ranking: Annotated[str, Form(max_length=300)],
 ) -> Response:
     """Fine-tune what a ranking advises, and show it."""
     body = filled(FineTuneCreate, ranking=ranking)
-    answer = finetunes.create(session, jobs, caller, body, request_id=request.state.request_id)
+    answer = finetunes.create(session, jobs, settings, caller, body, request_id=request.state.request_id)
     return RedirectResponse(f"/finetunes/{answer.id}", 303)
 
 

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.datasets import BuiltinSpec
+from app.contracts.models import TimmSpec
+from app.db.advice_tables import TrialState
+from app.db.fine_tuning_tables import FineTuningRun, RunPurpose
 from app.db.repositories.datasets import Datasets
+from app.db.repositories.finetunes import FineTunings
 from app.db.session import Database
-from app.db.tables import Dataset
+from app.db.tables import Dataset, Model, ResourceState
 from app.errors import QuotaExceeded
 from app.paths import upload_folder
 from app.services import usage
@@ -34,7 +39,7 @@ def test_uploads_are_counted_and_free_their_bytes_when_deleted(app_client: TestC
         "used_bytes": STORED,
         "quota_bytes": None,
         "free_bytes": None,
-        "datasets": [{"id": stored["id"], "name": stored["name"], "bytes": STORED}],
+        "largest": [{"kind": "dataset", "id": stored["id"], "name": stored["name"], "bytes": STORED}],
     }
     assert app_client.delete(f"/v1/datasets/{stored['id']}").status_code == 204
     assert app_client.get("/v1/usage").json()["used_bytes"] == 0
@@ -114,3 +119,36 @@ def test_uploads_of_an_older_version_are_counted_at_the_start(settings: Settings
     image.write_bytes(bytes(1234))
     with local_client(settings) as client:
         assert client.get("/v1/usage").json()["used_bytes"] == 1234
+
+
+def test_fine_tuned_weights_count_and_are_refused_where_they_do_not_fit(settings: Settings, database: Database) -> None:
+    with database.transaction() as session:
+        spec = BuiltinSpec(name="digits")
+        counts = {"a": 200, "b": 200}
+        target = Dataset(name="t", spec=spec, state=ResourceState.READY, class_counts=counts, image_count=400)
+        model = Model(name="m", spec=TimmSpec(name="m"), state=ResourceState.READY, weight_bytes=1000)
+        session.add_all([target, model])
+        session.flush()
+    body = {"target": "t", "models": ["m"], "weights": True}
+    with local_client(settings.model_copy(update={"owner_quota_gigabytes": 1500 / 1e9})) as client:
+        kept = client.post("/v1/finetunes", json=body)
+        assert kept.status_code == 202, kept.text
+        weights = settings.fine_tunings_folder / kept.json()["id"] / "1.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(bytes(1000))
+        with database.transaction() as session:
+            run = FineTuningRun(
+                fine_tuning_id=kept.json()["id"],
+                number=1,
+                model_id="m",
+                purpose=RunPurpose.TEST,
+                rate_multiple=1.0,
+                seed=0,
+                state=TrialState.SUCCEEDED,
+                weights=f"{weights.parent.name}/{weights.name}",
+            )
+            FineTunings(session).start([run])
+        assert client.get("/v1/usage").json()["used_bytes"] == 1000
+        document = problem(client.post("/v1/finetunes", json=body), 507)
+        assert f"/v1/finetunes/{kept.json()['id']}" in document["detail"]
+        assert client.post("/v1/finetunes", json={**body, "weights": False}).status_code == 202

@@ -18,15 +18,9 @@ class Datasets(OwnedRepository[Dataset]):
         if self.session.get_bind().dialect.name == "postgresql":
             self.session.execute(select(func.pg_advisory_xact_lock(func.hashtext(owner))))
 
-    def stored_bytes(self, owner: str) -> int:
-        """Bytes of all that the owner has uploaded."""
-        total = select(func.coalesce(func.sum(Dataset.stored_bytes), 0)).where(Dataset.owner == owner)
-        return int(self.session.scalar(total) or 0)
-
     def stored(self, owner: str) -> list[Dataset]:
-        """What the owner has uploaded, the largest first."""
-        query = select(Dataset).where(Dataset.owner == owner, Dataset.stored_bytes > 0)
-        return list(self.session.scalars(query.order_by(Dataset.stored_bytes.desc(), Dataset.id)))
+        """What the owner has uploaded."""
+        return list(self.session.scalars(select(Dataset).where(Dataset.owner == owner, Dataset.stored_bytes > 0)))
 
     def without_bytes(self) -> list[Dataset]:
         """Data sets whose bytes were not counted: registered by path, or uploaded to an older version."""

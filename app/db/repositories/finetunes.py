@@ -35,6 +35,11 @@ class FineTunings(OwnedRepository[FineTuning]):
         ).first()
         return moved is not None
 
+    def with_weights(self, owner: str) -> list[FineTuning]:
+        """Those of an owner that kept fine-tuned weights."""
+        kept = select(FineTuningRun.fine_tuning_id).where(FineTuningRun.weights.is_not(None))
+        return list(self.session.scalars(select(FineTuning).where(FineTuning.owner == owner, FineTuning.id.in_(kept))))
+
     def runs(self, identifiers: Iterable[str]) -> dict[str, list[FineTuningRun]]:
         """Fine-tuning -> its runs in order."""
         wanted = list(identifiers)
