@@ -9,11 +9,12 @@ class FineTuningRecipe(Contract):
     """What determines the numbers of a run, besides model, images and split; see `workers.device.fine_tuning.Recipe`.
 
     Attributes:
-        rate_multiple: of the body's usual learning rate, which depends on the kind of network.
+        rate_multiple: of the body's usual learning rate, which depends on the kind of network; None: the usual one, or
+            a lower one for a network that it makes worse.
     """
 
     epochs: int
-    rate_multiple: float = 1.0
+    rate_multiple: float | None = None
     shift: float = 0.0
     flip: bool = False
     seed: int = 0

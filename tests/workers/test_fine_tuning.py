@@ -12,6 +12,7 @@ from torch import nn
 from app.contracts.progress import Progress
 from app.tasks.catalog import TASKS
 from estimators.arrays.sampling import stratified_folds
+from workers.device import fine_tuning
 from workers.device.fine_tuning import (
     FineTuner,
     Images,
@@ -125,6 +126,28 @@ def test_images_of_one_class_cannot_be_trained_on() -> None:
 def test_a_rate_that_blows_up_is_a_failure_that_says_so() -> None:
     with pytest.raises(FineTuningFailed, match="smaller learning rate"):
         _run(FineTuner(_body(), _images(), CPU), recipe={"body_rate": 1e30, "head_rate": 1e30})
+
+
+def test_a_network_that_the_usual_rate_ruins_is_trained_again_at_a_lower_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fine_tuning, "BODY_RATE", 0.5)
+    tuner = FineTuner(_body(), _images(), CPU)
+    events: list[dict[str, Any]] = []
+    outcome = _run(tuner, progress=events.append)
+    assert outcome.slowed
+    assert outcome.body_rate == pytest.approx(fine_tuning.SLOWER * 0.5)
+    assert sum(event["stage"] == "fine-tuning" for event in events) == 2 * 2 * 5
+    exact = _run(tuner, recipe={"body_rate": fine_tuning.SLOWER * 0.5})
+    np.testing.assert_array_equal(outcome.probabilities, exact.probabilities)
+
+
+def test_a_rate_that_was_asked_for_is_kept_whatever_it_does() -> None:
+    outcome = _run(FineTuner(_body(), _images(), CPU), recipe={"body_rate": 0.5})
+    assert (outcome.slowed, outcome.body_rate) == (False, 0.5)
+
+
+def test_a_network_that_learns_is_trained_once() -> None:
+    outcome = _run(FineTuner(_body(), _images(), CPU), recipe={"epochs": 6})
+    assert (outcome.slowed, outcome.body_rate) == (False, fine_tuning.BODY_RATE)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -7,6 +7,7 @@ So no image influences another, and a batch that does not fit the memory is comp
 The probe first: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", 2022.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ FROZEN_BATCH = 64
 # Networks without batch normalisation, transformers for the most part, take smaller steps.
 BODY_RATE, BODY_RATE_WITHOUT_BATCH_NORM = 5e-4, 1e-4
 STEPS_AN_EPOCH, BATCH_SIZES = 25, (8, 32)
+# Of the usual rate, for a network that the usual rate made worse than the probe it started from.
+SLOWER = 0.3
 # Steps before a speed is believed: the first ones also choose kernels and allocate.
 STEPS_BEFORE_ESTIMATE = 3
 
@@ -40,7 +43,8 @@ class Recipe:
         epochs: passes over the training images.
         batch_size: images a step; None takes as many as leave ``STEPS_AN_EPOCH``, within ``BATCH_SIZES``. Few images in
             large batches make so few steps that a network is still worse than its probe when the rates have fallen.
-        body_rate: peak learning rate of the pre-trained weights; None chooses by the kind of network.
+        body_rate: peak learning rate of the pre-trained weights; None chooses by the kind of network, and trains again
+            at ``SLOWER`` times that rate if the loss on the training images ended above the probe's.
         head_rate: of the classifier.
         warm_up_epochs: the rates rise linearly for this long, then fall to zero on a cosine.
         weight_decay: of matrices and filters; biases and normalisation have none.
@@ -86,6 +90,7 @@ class Outcome:
         accuracy: share of held-out images whose most likely class is the true one.
         probe_accuracy: the same before the first step.
         body_rate: that was used.
+        slowed: whether the usual rate failed, so that a lower one was used.
         seconds: of the whole run.
         part: images computed at once; less than the batch if memory was short.
     """
@@ -95,6 +100,7 @@ class Outcome:
     accuracy: float
     probe_accuracy: float
     body_rate: float
+    slowed: bool
     seconds: float
     part: int
 
@@ -157,9 +163,15 @@ class FineTuner:
         frozen = torch.from_numpy(features[held_out]).to(self._device)
         with torch.inference_mode():
             probe = np.asarray(head(frozen).argmax(dim=1).cpu())
+        start = copy.deepcopy(head)
         self.network = _Network(self._body, head)
         body_rate = recipe.body_rate or self.usual_rate
-        part = self._train(self.network, train, recipe, body_rate, seed, progress, should_stop)
+        part, loss = self._train(self.network, train, recipe, body_rate, seed, progress, should_stop)
+        slowed = recipe.body_rate is None and loss > self._loss_of(start, features[train], labels[train])
+        if slowed:
+            self._body.load_state_dict(self._source)
+            self.network, body_rate = _Network(self._body, start), SLOWER * body_rate
+            part, _ = self._train(self.network, train, recipe, body_rate, seed, progress, should_stop)
         probabilities = self._predict(self.network, held_out, part)
         truth = labels[held_out]
         return Outcome(
@@ -168,6 +180,7 @@ class FineTuner:
             accuracy=float(np.mean(probabilities.argmax(axis=1) == truth)),
             probe_accuracy=float(np.mean(probe == truth)),
             body_rate=body_rate,
+            slowed=slowed,
             seconds=time.perf_counter() - started,
             part=part,
         )
@@ -196,6 +209,11 @@ class FineTuner:
             self._features = features
         return self._features
 
+    def _loss_of(self, head: nn.Linear, features: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        with torch.inference_mode():
+            logits = head(torch.from_numpy(features).to(self._device))
+            return float(nn.functional.cross_entropy(logits, torch.from_numpy(labels).to(self._device)))
+
     def _train(
         self,
         network: nn.Module,
@@ -205,7 +223,8 @@ class FineTuner:
         seed: int,
         progress: TellProgress,
         should_stop: Callable[[], bool],
-    ) -> int:
+    ) -> tuple[int, float]:
+        """How many images were computed at once, and the mean loss over the second half of the last epoch."""
         batch_size = min(recipe.batch_size or default_batch_size(train.size), train.size)
         steps_an_epoch = math.ceil(train.size / batch_size)
         total = recipe.epochs * steps_an_epoch
@@ -215,12 +234,14 @@ class FineTuner:
         )
         generator = np.random.Generator(np.random.PCG64(seed))
         part, step, measured = batch_size, 0, 0.0
+        losses: list[float] = []
         for _ in range(recipe.epochs):
             order = train[generator.permutation(train.size)]
             for rows in np.array_split(order, steps_an_epoch):
                 if should_stop():
                     raise Stopped("the fine-tuning was stopped")
-                part = self._step(network, optimizer, rows, recipe, generator, part)
+                part, loss = self._step(network, optimizer, rows, recipe, generator, part)
+                losses.append(loss)
                 schedule.step()
                 step += 1
                 seconds_left = None
@@ -230,7 +251,7 @@ class FineTuner:
                     mean = (time.perf_counter() - measured) / (step - STEPS_BEFORE_ESTIMATE)
                     seconds_left = round(mean * (total - step), 1)
                 progress(Progress(stage="fine-tuning", done=step, total=total, seconds_left=seconds_left))
-        return part
+        return part, float(np.mean(losses[-math.ceil(steps_an_epoch / 2) :]))
 
     def _step(
         self,
@@ -240,28 +261,30 @@ class FineTuner:
         recipe: Recipe,
         generator: np.random.Generator,
         part: int,
-    ) -> int:
-        """One update from the mean loss over ``rows``; how many images were computed at once."""
+    ) -> tuple[int, float]:
+        """One update from the mean loss over ``rows``; how many images were computed at once, and that loss."""
         height, width = self._images.pixels.shape[1:3]
         reach = (round(recipe.shift * height), round(recipe.shift * width))
         moves = np.stack([generator.integers(-side, side + 1, rows.size) for side in reach], axis=1)
         mirrored = generator.random(rows.size) < (0.5 if recipe.flip else 0.0)
         while True:
             optimizer.zero_grad(set_to_none=True)
+            total = 0.0
             try:
                 for start in range(0, rows.size, part):
                     chosen = slice(start, start + part)
                     images = self._batch(rows[chosen], moves[chosen], mirrored[chosen])
                     truth = torch.from_numpy(self._images.labels[rows[chosen]]).to(self._device)
                     loss = nn.functional.cross_entropy(network(images), truth, reduction="sum") / rows.size
-                    if not math.isfinite(loss.item()):
+                    total += loss.item()
+                    if not math.isfinite(total):
                         raise FineTuningFailed("the loss is not finite: try a smaller learning rate")
                     loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             except (MemoryError, RuntimeError) as error:
                 part = _halved(part, error, self._device)
             else:
-                return part
+                return part, total
 
     def _predict(self, network: nn.Module, rows: NDArray[np.int64], part: int) -> NDArray[np.float32]:
         blocks = []

@@ -28,6 +28,7 @@ from workers.store.trials import Predictions, TrialStore
 
 # How each task's networks are trained, and what they predict.
 TUNERS: Mapping[TaskName, type[FineTuner]] = MappingProxyType({"classification": FineTuner})
+SLOWED = "slowed: the usual learning rate left it worse than its linear probe, so it was trained again at a lower one"
 
 
 def fine_tune(command: FineTuningCommand, settings: Settings, progress: TellProgress) -> FineTuningResult:
@@ -73,7 +74,7 @@ def fine_tune(command: FineTuningCommand, settings: Settings, progress: TellProg
             part=outcome.part,
             seconds=round(outcome.seconds, 3),
             device=str(device),
-            warnings=warnings,
+            warnings=(*warnings, SLOWED) if outcome.slowed else warnings,
         )
         if weights is not None and tuner.network is not None:
             present = np.unique(index.labels[sample])
@@ -97,7 +98,7 @@ def _keep(file: Path, network: Any, command: FineTuningCommand, config: InputCon
 def recipe_of(command: FineTuningCommand, body: nn.Module) -> Recipe:
     """The recipe as the fine-tuner takes it."""
     asked = command.recipe
-    rate = asked.rate_multiple * default_body_rate(body)
+    rate = None if asked.rate_multiple is None else asked.rate_multiple * default_body_rate(body)
     return Recipe(epochs=asked.epochs, body_rate=rate, shift=asked.shift, flip=asked.flip)
 
 
