@@ -131,11 +131,11 @@ def test_a_rate_that_blows_up_is_a_failure_that_says_so() -> None:
 def test_a_network_that_the_usual_rate_ruins_is_trained_again_at_a_lower_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tuning, "BODY_RATE", 0.5)
     tuner = FineTuner(_body(), _images(), CPU)
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     outcome = _run(tuner, progress=events.append)
     assert outcome.slowed
     assert outcome.body_rate == pytest.approx(fine_tuning.SLOWER * 0.5)
-    assert sum(event["stage"] == "fine-tuning" for event in events) == 2 * 2 * 5
+    assert sum(event.stage == "fine-tuning" for event in events) == 2 * 2 * 5
     exact = _run(tuner, recipe={"body_rate": fine_tuning.SLOWER * 0.5})
     np.testing.assert_array_equal(outcome.probabilities, exact.probabilities)
 
