@@ -11,7 +11,7 @@ from app.cli_client import Output, OutputOption, UrlOption, connected, print_row
 
 FINAL = {"succeeded", "failed", "cancelled"}
 POLLING_SECONDS = 0.5
-COLUMNS = ("model", "accuracy", "accuracy_spread", "nll", "recommended_rate", "state")
+COLUMNS = ("model", "accuracy", "accuracy_spread", "log_loss", "recommended_rate", "state")
 
 
 def finetune(

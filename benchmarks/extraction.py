@@ -109,8 +109,8 @@ def rank(client: Client, models: list[str]) -> float:
         if found["state"] in ("succeeded", "failed", "cancelled"):
             break
         time.sleep(0.2)
-    if found["state"] != "succeeded" or found["model_counts"].get("failed"):
-        raise RuntimeError(f"the ranking did not succeed: {found['problem'] or found['model_counts']}")
+    if found["state"] != "succeeded" or found["models_by_state"].get("failed"):
+        raise RuntimeError(f"the ranking did not succeed: {found['problem'] or found['models_by_state']}")
     started, finished = (datetime.fromisoformat(found[name]) for name in ("started_at", "finished_at"))
     return (finished - started).total_seconds()
 

@@ -28,8 +28,8 @@ def _sentences(target: TargetReport) -> list[str]:
     found = []
     if target.problem:
         found.append(f"Problem: {_escape(target.problem.detail)}")
-    if target.data != "unchanged":
-        found.append(f"The images were found changed: {target.data}.")
+    if target.data_change != "unchanged":
+        found.append(f"The images were found changed: {target.data_change}.")
     if target.best:
         new = " (new)" if target.new_best else ""
         found.append(f"Best{new}: **{_escape(target.best.model)}**")

@@ -51,7 +51,7 @@ def _target(session: Session, run: ScheduleRun, target: RunTarget) -> TargetRepo
         target_id=target.target_id,
         ranking_id=target.ranking_id,
         previous_ranking_id=previous.id if previous else None,
-        data=target.data,
+        data_change=target.data,
         problem=Problem.of(problem),
         counters=Rankings(session).counters([ranking])[ranking.id] if ranking else Counters(),
         failed=_named([row.model_id for row in runs if row.state is ModelRunState.FAILED], names),

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from app.contracts.finetunes import FineTuningRequest, FineTuningSplit
 from app.db.advice_tables import TrialState
@@ -22,10 +22,10 @@ class FineTuningRunAnswer(Answer):
     state: TrialState
     reason: str | None
     accuracy: float | None = Field(description="On the images held out.")
-    nll: float | None = Field(description="Mean negative log-likelihood of the true class there.")
+    log_loss: float | None = Field(description="Mean negative log-likelihood of the true class there.")
     probe_accuracy: float | None = Field(description="Of the linear probe that it started from.")
     images: int | None = Field(description="Held out.")
-    side: int | None
+    image_side: int | None
     stage: str | None
     done: int
     total: int
@@ -44,7 +44,7 @@ class FineTunedModelAnswer(Answer):
     state: TrialState
     accuracy: float | None = Field(description="Mean over the seeds, on the test images.")
     accuracy_spread: float | None = Field(description="Standard deviation from seed to seed; null for a single seed.")
-    nll: float | None
+    log_loss: float | None
     recommended_rate_multiple: float | None = Field(description="The best of those tried.")
     recommended_rate: float | None = Field(description="The same as a learning rate of the pre-trained weights.")
     runs: list[FineTuningRunAnswer]
@@ -65,7 +65,13 @@ class FineTuningAnswer(OwnedAnswer):
     models: list[FineTunedModelAnswer] = Field(description="The most accurate first.")
     started_at: datetime | None
     finished_at: datetime | None
-    links: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to ask for it again, and where to end it."""
+        own = f"/v1/finetunes/{self.id}"
+        return {"self": own, "cancel": f"{own}/cancel"}
 
 
 class TrainingTimeAnswer(Answer):

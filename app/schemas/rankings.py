@@ -46,7 +46,7 @@ class RankingAnswer(OwnedAnswer):
     zoo: str | None
     metrics: list[str]
     priority: str
-    model_counts: dict[str, int] = Field(description="Models by state.")
+    models_by_state: dict[str, int]
     counters: Counters
     recommendation: Recommendation | None = Field(
         description="What is advised: the order, which to fine-tune, why, and how sure; null until the end."
@@ -73,8 +73,8 @@ class TrialAnswer(Answer):
     reason: str | None = Field(description="Why it was left early: excluded by its interval, or the budget was spent.")
     folds_done: int
     accuracy: float | None = Field(description="On the images held out so far.")
-    nll: float | None = Field(description="Mean negative log-likelihood of the true class there; lower is better.")
-    side: int | None = Field(description="Of the images, in pixels.")
+    log_loss: float | None = Field(description="Mean negative log-likelihood of the true class there; lower is better.")
+    image_side: int | None = Field(description="In pixels.")
     stage: str | None
     done: int
     total: int
@@ -112,7 +112,7 @@ class ModelRow(Answer):
     parameters: int | None
     seconds: dict[str, float] | None = Field(description="Seconds of each stage.")
     images_per_second: float | None
-    reused: bool = Field(description="Whether all evidence already existed.")
+    evidence_reused: bool
     warnings: list[str]
     problem: Problem | None
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from app.contracts.base import Body, JsonObject, Name, Reference, Text
 from app.contracts.question import (
@@ -100,7 +100,9 @@ class RunTargetAnswer(Answer):
 
     target: str
     target_id: str | None
-    data: str = Field(description="`unchanged`, or `inspected again`; `changed in use`: others ranked it meanwhile.")
+    data_change: str = Field(
+        description="`unchanged`, or `inspected again`; `changed in use`: others ranked it meanwhile."
+    )
     ranking_id: str | None
     state: RankingState | None
     problem: Problem | None
@@ -145,7 +147,7 @@ class TargetReport(Answer):
     target_id: str | None
     ranking_id: str | None
     previous_ranking_id: str | None = Field(description="Null: there is nothing to compare with.")
-    data: str
+    data_change: str = Field(validation_alias=AliasChoices("data_change", "data"))
     problem: Problem | None
     best: Place | None
     new_best: bool = Field(description="Whether another model than before is the best.")
@@ -201,7 +203,7 @@ class LeaderboardAnswer(Answer):
     target: str
     target_id: str
     metric: str
-    rankings: int = Field(description="Rankings that asked the same of the same images.")
+    ranking_count: int = Field(description="Rankings that asked the same of the same images.")
     metrics: list[str] = Field(description="What the board can be ordered by, besides `consensus`.")
     rows: list[LeaderboardRow]
 
@@ -213,7 +215,7 @@ class HistoryPoint(Answer):
     finished_at: datetime
     metric: str
     rank: int
-    of: int = Field(description="Models on the table.")
+    model_count: int
     value: float
 
 

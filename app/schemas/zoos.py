@@ -60,4 +60,6 @@ class ZooAnswer(OwnedAnswer):
     query: ZooQuery | None
     models: list[ZooMember]
     unavailable: list[Unavailable] = Field(description="What could not be registered, and why.")
-    missing: int = Field(description="Models of the catalog that the query finds and the next ranking will register.")
+    unregistered: int = Field(
+        description="Models of the catalog that the query finds and the next ranking will register."
+    )

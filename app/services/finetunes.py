@@ -134,7 +134,6 @@ def _answer(row: FineTuning, runs: Sequence[FineTuningRun]) -> FineTuningAnswer:
         models=sorted(models, key=lambda model: -1.0 if model.accuracy is None else model.accuracy, reverse=True),
         started_at=row.started_at,
         finished_at=row.finished_at,
-        links={"self": f"/v1/finetunes/{row.id}", "cancel": f"/v1/finetunes/{row.id}/cancel"},
     )
 
 
@@ -149,7 +148,7 @@ def _model(row: FineTuning, model: str, name: str, runs: Sequence[FineTuningRun]
         state=_state(row, runs),
         accuracy=fmean(reached) if reached else None,
         accuracy_spread=stdev(reached) if len(reached) > 1 else None,
-        nll=fmean(losses) if losses else None,
+        log_loss=fmean(losses) if losses else None,
         recommended_rate_multiple=tested[0].rate_multiple if tested else None,
         recommended_rate=rates.pop() if len(rates) == 1 else None,
         runs=[_run(row, run) for run in runs],
@@ -175,8 +174,10 @@ def _run(row: FineTuning, run: FineTuningRun) -> FineTuningRunAnswer:
         **{
             name: getattr(run, name)
             for name in FineTuningRunAnswer.model_fields
-            if name not in {"weights", "warnings", "problem"}
+            if name not in {"log_loss", "image_side", "weights", "warnings", "problem"}
         },
+        log_loss=run.nll,
+        image_side=run.side,
         weights=f"/v1/finetunes/{row.id}/runs/{run.number}/weights" if kept else None,
         warnings=list(run.warnings or ()),
         problem=Problem.of(run.problem),

@@ -38,7 +38,7 @@ def board(
         target=dataset.name,
         target_id=dataset.id,
         metric=metric,
-        rankings=placements.count(caller, dataset.id, question),
+        ranking_count=placements.count(caller, dataset.id, question),
         metrics=metrics,
         rows=[
             LeaderboardRow(
@@ -79,7 +79,7 @@ def history(session: Session, caller: Caller, target: str, model: str, *, metric
                 finished_at=ranking.finished_at or ranking.created_at,
                 metric=metric,
                 rank=placement.rank,
-                of=models_of,
+                model_count=models_of,
                 value=placement.value,
             )
             for placement, ranking, models_of in points

@@ -65,7 +65,7 @@ def _run_answers(session: Session, rows: Sequence[ScheduleRun]) -> dict[str, Run
                 RunTargetAnswer(
                     target=target.target,
                     target_id=target.target_id,
-                    data=target.data,
+                    data_change=target.data,
                     ranking_id=target.ranking_id,
                     state=rankings.state(target.ranking_id) if target.ranking_id else None,
                     problem=Problem.of(target.problem),

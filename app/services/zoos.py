@@ -31,7 +31,7 @@ def _answer(session: Session, caller: Caller, zoo: Zoo, listed: Sequence[Model])
         query=zoo.query,
         models=[ZooMember.model_validate(row) for row in found],
         unavailable=[Unavailable.model_validate(refused) for refused in zoo.unavailable or ()],
-        missing=len(missing),
+        unregistered=len(missing),
     )
 
 

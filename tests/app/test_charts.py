@@ -26,7 +26,7 @@ def row(model: str, *, parameters: int, speed: float, score: float | None) -> Mo
         parameters=parameters,
         seconds=None,
         images_per_second=speed,
-        reused=False,
+        evidence_reused=False,
         warnings=[],
         problem=None,
     )

@@ -111,7 +111,7 @@ def test_rankings_that_asked_something_else_do_not_count(world: World, app_clien
     world.ranking({"leep": {"old": 0.9}}, question="other images")
     world.ranking({"leep": {"a": 0.5}})
     assert board(app_client, "metric=leep") == [(1, "a")]
-    assert app_client.get("/v1/leaderboards/t").json()["rankings"] == 1
+    assert app_client.get("/v1/leaderboards/t").json()["ranking_count"] == 1
 
 
 def test_limits_come_first(world: World, app_client: TestClient) -> None:
@@ -137,7 +137,10 @@ def test_history_is_the_rank_in_each_ranking(world: World, app_client: TestClien
     first = world.ranking({"leep": {"a": 0.9, "b": 0.5}})
     second = world.ranking({"leep": {"a": 0.1, "b": 0.5, "c": 0.4}})
     points = app_client.get("/v1/leaderboards/t/history/a?metric=leep").json()["points"]
-    assert [(point["ranking_id"], point["rank"], point["of"]) for point in points] == [(first, 1, 2), (second, 3, 3)]
+    assert [(point["ranking_id"], point["rank"], point["model_count"]) for point in points] == [
+        (first, 1, 2),
+        (second, 3, 3),
+    ]
 
 
 NAMES = {name: name.upper() for name in "abcd"}

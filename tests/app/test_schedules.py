@@ -13,6 +13,7 @@ from app.db.schedule_tables import RunState, ScheduleRun
 from app.db.session import Database
 from app.db.tables import Model, ResourceState, now
 from app.jobs import HeldSchedule, Jobs
+from app.schemas.schedules import RunReport
 from app.settings import Settings
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key
@@ -155,3 +156,17 @@ def test_schedule_of_another_key_is_not_changed(client: TestClient, database: Da
     assert client.get("/v1/schedules/nightly", headers=key).status_code == 200
     for method, path in (("POST", "/pause"), ("POST", "/runs"), ("DELETE", "")):
         problem(client.request(method, f"/v1/schedules/nightly{path}", headers=key), 403)
+
+
+def test_a_report_that_an_earlier_version_stored_is_read() -> None:
+    target = {
+        "target": "d", "target_id": None, "ranking_id": None, "previous_ranking_id": None, "data": "inspected again",
+        "problem": None, "best": None, "new_best": False, "entered": [], "left": [], "moved": [], "failed": [],
+        "computed": [], "reused": 0, "counters": {}, "seconds": None,
+    }  # fmt: skip
+    stored = {
+        "run_id": "r", "schedule_id": "s", "schedule": "nightly", "scheduled_at": "2026-01-01T00:00:00Z",
+        "finished_at": None, "state": "succeeded", "seconds": None, "computed": 0, "reused": 0, "targets": [target],
+    }  # fmt: skip
+    (read,) = RunReport.model_validate(stored).targets
+    assert (read.data_change, read.counters.images_decoded) == ("inspected again", 0)

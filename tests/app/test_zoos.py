@@ -179,7 +179,7 @@ def test_query_over_the_catalog_registers_what_it_finds_when_a_ranking_starts(
     registered(database, "alpha1.a_in1k")
     body = {"name": "alphas", "query": {"source": "timm", "family": ["alpha"]}}
     created = app_client.post("/v1/zoos", json=body).json()
-    assert ([member["name"] for member in created["models"]], created["missing"]) == (["alpha1.a_in1k"], 1)
+    assert ([member["name"] for member in created["models"]], created["unregistered"]) == (["alpha1.a_in1k"], 1)
     jobs = Jobs(settings, database)
     with database.transaction() as session:
         zoo = Zoos(session).find_with_members(LOCAL_CALLER, "alphas")
@@ -187,7 +187,7 @@ def test_query_over_the_catalog_registers_what_it_finds_when_a_ranking_starts(
         found = zoos.resolve(session, jobs, LOCAL_CALLER, zoo)
     jobs.close()
     assert [(row.name, row.state.value) for row in found] == [("alpha1.a_in1k", "ready"), ("alpha2.a_in1k", "pending")]
-    assert app_client.get("/v1/zoos/alphas").json()["missing"] == 0
+    assert app_client.get("/v1/zoos/alphas").json()["unregistered"] == 0
 
 
 def test_query_finds_only_what_its_caller_may_see(database: Database, settings: Settings) -> None:

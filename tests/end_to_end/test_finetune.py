@@ -61,7 +61,7 @@ def test_rates_are_tried_then_every_seed_is_tested_with_the_best(service: Servic
         tested = [run for run in model["runs"] if run["purpose"] == "test"]
         assert ([run["rate_multiple"] for run in tried], [run["seed"] for run in tested]) == ([1.0, 0.1], [0, 1])
         assert [run["images"] for run in (*tried, *tested)] == [9, 9, 12, 12]
-        best = max(tried, key=lambda run: (run["accuracy"], -run["nll"]))
+        best = max(tried, key=lambda run: (run["accuracy"], -run["log_loss"]))
         assert model["recommended_rate_multiple"] == best["rate_multiple"]
         assert model["recommended_rate"] == best["body_rate"]
         assert model["accuracy"] == pytest.approx(sum(run["accuracy"] for run in tested) / 2)

@@ -67,7 +67,7 @@ def ranking(service: Service) -> dict[str, Any]:
 
 
 def test_it_succeeds_although_one_model_is_refused(ranking: dict[str, Any]) -> None:
-    assert (ranking["state"], ranking["model_counts"]) == ("succeeded", {"succeeded": 4, "failed": 1})
+    assert (ranking["state"], ranking["models_by_state"]) == ("succeeded", {"succeeded": 4, "failed": 1})
 
 
 def test_a_model_that_lacks_weights_says_which(service: Service, ranking: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ def test_another_metric_decodes_no_image_and_loads_no_model(service: Service, ra
 
 def test_a_resumed_one_computes_only_what_failed(service: Service, ranking: dict[str, Any]) -> None:
     again = service.until_final(service.call("POST", f"/v1/rankings/{ranking['id']}/resume"))
-    assert again["model_counts"] == ranking["model_counts"]
+    assert again["models_by_state"] == ranking["models_by_state"]
     counters = again["counters"]
     assert (counters["models_loaded"], counters["evidence_computed"], counters["scores_computed"]) == (0, 0, 0)
 

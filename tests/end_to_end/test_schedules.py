@@ -178,7 +178,7 @@ def test_fires_once_by_the_clock_and_computes_only_what_is_new(settings: Setting
         assert (fourth["targets"][0]["computed"], fourth["reused"]) == (["second"], 2)
 
         board = service.call("GET", "/v1/leaderboards/shapes")
-        assert (board["rows"][0]["rank"], len(board["rows"]), board["rankings"]) == (1, 3, 4)
+        assert (board["rows"][0]["rank"], len(board["rows"]), board["ranking_count"]) == (1, 3, 4)
         history = service.call("GET", "/v1/leaderboards/shapes/history/third")
         assert [point["of"] for point in history["points"]] == [3, 3, 3]
         # Nothing has fired a second time meanwhile.

@@ -68,9 +68,9 @@ def test_the_advice_rests_on_three_rungs_and_says_what_to_fine_tune(service: Ser
     assert advice["ensemble"]["low"] <= advice["ensemble"]["accuracy_gain_points"] <= advice["ensemble"]["high"]
     rows = service.rows(ended)
     for row in rows.values():
-        assert (row["trial"]["state"], row["trial"]["folds_done"], row["trial"]["side"]) == ("succeeded", 2, 64)
+        assert (row["trial"]["state"], row["trial"]["folds_done"], row["trial"]["image_side"]) == ("succeeded", 2, 64)
         assert 0 <= row["trial"]["accuracy"] <= 1
-        assert row["trial"]["nll"] > 0
+        assert row["trial"]["log_loss"] > 0
     assert list(rows) == [model["name"] for model in advice["order"]]
 
 
@@ -79,8 +79,8 @@ def test_predictions_that_are_there_are_used_again(service: Service) -> None:
     started = time.monotonic()
     again = ended_one(service, ask(service, first=3))
     assert time.monotonic() - started < 60
-    taken = {name: row["trial"]["nll"] for name, row in service.rows(again).items()}
-    assert taken == {name: row["trial"]["nll"] for name, row in service.rows(first).items()}
+    taken = {name: row["trial"]["log_loss"] for name, row in service.rows(again).items()}
+    assert taken == {name: row["trial"]["log_loss"] for name, row in service.rows(first).items()}
 
 
 def test_only_the_most_promising_are_tried_if_so_many_are_asked_for(service: Service) -> None:

@@ -101,7 +101,7 @@ def test_a_peer_takes_over_from_a_killed_worker(settings: Settings) -> None:
             kill(workers[0].pid)
             workers[0].wait()
             ended = service.until_final(ranking)
-            assert (ended["state"], ended["model_counts"]) == ("succeeded", {"succeeded": len(SLOW_MODELS)})
+            assert (ended["state"], ended["models_by_state"]) == ("succeeded", {"succeeded": len(SLOW_MODELS)})
     finally:
         for worker in workers:
             worker.terminate()
