@@ -25,13 +25,21 @@ ATTEMPTS = DEATHS - 1
 
 log = structlog.stdlib.get_logger(__name__)
 
+_names: set[str] = set()
+
 
 def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """``work`` as a step of the engine.
 
     It waits out every outage of the database, which is no failure and counts as no attempt, and ends without an outcome
     when the worker stops, so that it is done again elsewhere.
+
+    Raises:
+        ValueError: another step has that name; the engine would only warn, and take one for the other.
     """
+    if name in _names:
+        raise ValueError(f"two steps are named {name}")
+    _names.add(name)
 
     @wraps(work)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:

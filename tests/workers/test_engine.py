@@ -15,7 +15,7 @@ from app.db.session import Database
 from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, Queue, engine_url
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from workers import engine
+from workers import durable, engine
 from workers import waiting as waiting_work
 from workers.engine import Abandoned, Lease
 from workers.liveness import Liveness
@@ -229,3 +229,9 @@ def test_delays_are_looked_at_as_often_as_asked_but_within_the_lock_that_is_held
     engine.look_at_delays_every(asked)
     assert set_to == _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC
     assert set_to * 1000 < _sys_db_postgres.BACKGROUND_JOB_LOCK_IDLE_TIMEOUT_MS
+
+
+def test_two_steps_cannot_have_one_name() -> None:
+    durable.step("a_step_of_this_test", len)
+    with pytest.raises(ValueError, match="two steps are named a_step_of_this_test"):
+        durable.step("a_step_of_this_test", max)

@@ -12,7 +12,7 @@ CHILD_FAILED = "the run's job failed, or the worker died again and again while i
 is_waiting = step("fine_tuning_is_waiting", steps.is_waiting)
 plan_runs = step("plan_runs", steps.plan_runs)
 run_once = step("run_once", steps.run_once)
-fail_run = step("fail_run", steps.fail_run)
+fail_run = step("fail_fine_tuning_run", steps.fail_run)
 conclude = step("conclude_fine_tuning", steps.conclude)
 
 
