@@ -201,7 +201,8 @@ def _ensemble(ensemble: dict[str, Any]) -> str:
     if ensemble["selection"] is None:
         return f"No ensemble: {ensemble['problem']['detail']}"
     ensemble = ensemble["selection"]
+    terms = f"terms {', '.join(ensemble['terms_used'])}; " if ensemble["method"] == "osborn" else ""
     return (
-        f"Best ensemble of {ensemble['size']} by {ensemble['method']} (terms {', '.join(ensemble['terms_used'])}; "
+        f"Best ensemble of {ensemble['size']} by {ensemble['method']} ({terms}"
         f"of {ensemble['evaluated']} evaluated): [bold]{' + '.join(ensemble['members'])}[/bold]"
     )

@@ -56,7 +56,7 @@ def fill(client: Client, models: Path) -> dict[str, str]:
         "metrics": METRICS,
         "sample": {"max_samples": SAMPLE},
         "layers": "stages",
-        "ensembles": [{"size": 2}, {"size": 2, "method": "e_leep"}],
+        "ensembles": [{"size": 2, "method": "osborn"}, {"size": 2}],
         "trial": {"models": 2, "budget_seconds": 120},
     }
     everything = _rank(client, full)

@@ -54,7 +54,7 @@ class EnsembleReading(Body):
     """How an ensemble is scored. What is left out follows the preset."""
 
     method: Literal["osborn", "ms_leep", "e_leep", "held_out"] = Field(
-        "osborn",
+        "e_leep",
         description="`held_out`: greedy selection by what linear probes of the models' features predict for images "
         "that they were not fitted to; it reads `size` alone.",
     )

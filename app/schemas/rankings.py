@@ -25,7 +25,7 @@ class GivenEnsembles(EnsembleReading):
         }
     }
 
-    method: Literal["osborn", "ms_leep", "e_leep"] = "osborn"
+    method: Literal["osborn", "ms_leep", "e_leep"] = "e_leep"
     given_ensembles: list[Members] = Field(min_length=1, max_length=100)
 
 

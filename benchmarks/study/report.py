@@ -115,25 +115,38 @@ def targets_table(noise: Sequence[Mapping[str, str]], parts: Mapping[str, str], 
 
 
 def ensembles_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Points of accuracy of the chosen ensembles against single models, means over targets."""
-    lines = [
-        "| method | size | targets | against the best single model | against the first of the advice | p against it |",
-        "| --- | --- | --- | --- | --- | --- |",
+    """Points of accuracy of the chosen ensembles against single models and OSBORN's choice, means over targets."""
+    header = [
+        "method",
+        "size",
+        "targets",
+        "against the best single",
+        "against the first of the advice",
+        "against OSBORN",
     ]
-    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    lines = [f"| {' | '.join(header)} |", "| --- |" + " --- |" * 5]
+    reached: dict[tuple[str, str], dict[str, float]] = {}
+    single: dict[str, dict[str, float]] = {"best_single": {}, "advised_single": {}}
     for row in rows:
-        groups.setdefault((row["size"], row["method"]), []).append(row)
+        reached.setdefault((row["size"], row["method"]), {})[row["target"]] = 100 * float(row["accuracy"])
+        for column, values in single.items():
+            values[row["target"]] = 100 * float(row[column])
     shown = []
-    for (size, method), members in groups.items():
-        reached, best, advised = (
-            [100 * float(row[column]) for row in members] for column in ("accuracy", "best_single", "advised_single")
-        )
-        gains = [over_targets(list(np.subtract(reached, other))) for other in (best, advised)]
-        p_value = paired_test(reached, advised).p_value
-        cells = [_interval(gain.value, gain.low, gain.high) for gain in gains]
-        text = f"| {method} | {size} | {len(members)} | {cells[0]} | {cells[1]} | {p_value:.2f} |"
-        shown.append((size, -(gains[0].value or 0.0), text))
+    for (size, method), found in reached.items():
+        others = [single["best_single"], single["advised_single"], reached[size, "osborn"]]
+        if method == "osborn":
+            others.pop()
+        cells = [*(_gain(found, other) for other in others), *([""] if method == "osborn" else [])]
+        text = f"| {method} | {size} | {len(found)} | {' | '.join(cells)} |"
+        shown.append((size, -float(np.mean([found[target] - others[0][target] for target in found])), text))
     return "\n".join([*lines, *(text for _, _, text in sorted(shown))]) + "\n"
+
+
+def _gain(found: Mapping[str, float], other: Mapping[str, float]) -> str:
+    first, second = ([values[target] for target in found] for values in (found, other))
+    gain = over_targets(list(np.subtract(first, second)))
+    p_value = f" (p {paired_test(first, second).p_value:.2f})" if len(first) > 1 else ""
+    return _interval(gain.value, gain.low, gain.high) + p_value
 
 
 def figures(judged: Judged, targets: Sequence[str], samples: Sequence[Mapping[str, str]], folder: Path) -> None:
@@ -200,6 +213,8 @@ def main() -> None:
         by_target(judged, targets, [*short, *("nce", "leep", "logme", "tmi"), RANDOM]),
         "### Ensembles, in points of accuracy",
         ensembles_table(ensembles),
+        "### Ensembles on the development half",
+        ensembles_table([row for row in ensembles if parts[row["target"]] == "development"]),
     ]
     page = PAGE.read_text()
     head, rest = page.split(BEGIN)
