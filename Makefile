@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ROUNDS ?= 10
 INSTALLED := $(VENV)/.installed
 # Threads that wait by spinning take the cores from the processes beside them.
 export OMP_WAIT_POLICY ?= PASSIVE
 export OPENBLAS_THREAD_TIMEOUT ?= 4
 
-.PHONY: install demo demo-serve test lint bench serve format openapi
+.PHONY: install demo demo-serve test lint bench soak serve format openapi
 
 install: $(INSTALLED)
 
@@ -41,6 +42,10 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.estimators
 	$(BIN)/python -m benchmarks.ensembles
+
+# Faults at random moments, each as often as ROUNDS says, on SQLite and on PostgreSQL; prints what was lost.
+soak: $(INSTALLED)
+	$(BIN)/python -m tests.faults.soak $(ROUNDS)
 
 openapi: $(INSTALLED)
 	$(BIN)/python -m app.openapi docs/openapi.json

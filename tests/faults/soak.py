@@ -92,11 +92,11 @@ class Deployment:
         for folder in (self.settings.features_folder, self.settings.images_folder):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def passes(self) -> int:
-        """Forward passes that were begun so far."""
-        return sum(
-            log.read_text(errors="replace").count(DEVICE_BEGINS) for log in self.settings.home.parent.glob("*.log")
-        )
+    def passes_of(self, ranking: dict[str, Any]) -> int:
+        """Forward passes that were begun for the ranking so far."""
+        logs = (log.read_text(errors="replace") for log in self.settings.home.parent.glob("*.log"))
+        lines = (line for log in logs for line in log.splitlines())
+        return sum(DEVICE_BEGINS in line and ranking["id"] in line for line in lines)
 
 
 def kill_the_worker(deployment: Deployment) -> None:
@@ -210,28 +210,48 @@ def deployed(folder: Path, database: str, outage_seconds: float) -> Iterator[Dep
             crashing.close()
 
 
-def soak(deployment: Deployment, names: list[str], generator: random.Random) -> int:
-    """Have these faults happen, one a ranking; how many rankings were lost."""
+def undisturbed(deployment: Deployment) -> tuple[dict[str, Any], float]:
+    """The outcome that every ranking must have, and the seconds to it."""
     began = time.monotonic()
     ranking = submit(deployment)
     expected = outcome(deployment.service, ranking)
-    undisturbed = time.monotonic() - began
     assert expected is not None
     assert expected["states"] == {"succeeded"}, expected
-    print(f"undisturbed: {undisturbed:.1f} s", flush=True)
     deployment.forget(ranking)
+    return expected, time.monotonic() - began
+
+
+def submit_and_wait(
+    deployment: Deployment, usual_seconds: float, generator: random.Random
+) -> tuple[dict[str, Any], float]:
+    """A ranking that has run for a random time and not ended, and that time."""
+    while True:
+        ranking = submit(deployment)
+        seconds = generator.uniform(0, usual_seconds)
+        time.sleep(seconds)
+        if deployment.service.call("GET", f"/v1/rankings/{ranking['id']}")["state"] not in FINAL:
+            return ranking, seconds
+        deployment.forget(ranking)
+
+
+def soak(deployment: Deployment, names: list[str], generator: random.Random) -> int:
+    """Have these faults happen, one a ranking; how many rankings were lost."""
+    undisturbed(deployment)
+    expected, usual_seconds = undisturbed(deployment)
+    print(f"undisturbed: {usual_seconds:.1f} s", flush=True)
     lost = redone = 0
     for number, name in enumerate(names, start=1):
-        passes = deployment.passes()
+        ranking, moment = submit_and_wait(deployment, usual_seconds, generator)
+        met, passes = states(deployment.service, ranking), deployment.passes_of(ranking)
         began = time.monotonic()
-        ranking = submit(deployment)
-        time.sleep(generator.uniform(0, undisturbed))
-        moment, met = time.monotonic() - began, states(deployment.service, ranking)
         (FAULTS | FAULTS_OF_A_SERVER)[name](deployment)
         found = outcome(deployment.service, ranking)
-        again = deployment.passes() - passes - len(MODELS)
+        again = deployment.passes_of(ranking) - len(MODELS)
         ended = f"ended after {time.monotonic() - began:.1f} s" if found == expected else f"LOST: {found}"
-        print(f"{number:3} {name} after {moment:.1f} s ({met}): {ended}, passes done again: {again}", flush=True)
+        print(
+            f"{number:3} {name} {moment:.1f} s after it began ({met}; {passes} passes): {ended}, again: {again}",
+            flush=True,
+        )
         lost += found != expected
         redone += again
         if found is not None:
