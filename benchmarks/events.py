@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx2
@@ -65,25 +67,63 @@ async def stream(ranking: str, delays: list[float], opened: asyncio.Semaphore) -
     status = await reader.readline()
     assert b" 200 " in status, status
     opened.release()
+    began = now()
     try:
         while line := await reader.readline():
             if line.startswith(b"data: "):
                 happened = datetime.fromisoformat(json.loads(line.removeprefix(b"data: "))["at"])
-                delays.append((now() - happened).total_seconds())
+                # What happened before is told at once, and is not late.
+                if happened > began:
+                    delays.append((now() - happened).total_seconds())
     finally:
         writer.close()
 
 
+async def follow(rankings: list[str], count: int, parent: Connection) -> None:
+    """Open streams, tell the seconds that it took, and at the end how late the events were."""
+    delays: list[float] = []
+    opened = asyncio.Semaphore(0)
+    began = time.monotonic()
+    followers = [
+        asyncio.create_task(stream(rankings[number % len(rankings)], delays, opened)) for number in range(count)
+    ]
+    for _ in followers:
+        await opened.acquire()
+    parent.send(time.monotonic() - began)
+    await asyncio.to_thread(parent.recv)
+    for follower in followers:
+        follower.cancel()
+    await asyncio.gather(*followers, return_exceptions=True)
+    parent.send(delays)
+
+
+def follow_here(rankings: list[str], count: int, parent: Connection) -> None:
+    """In a process of its own, so that what it does delays no reader."""
+    without_full_collections()
+    asyncio.run(follow(rankings, count, parent))
+
+
+def without_full_collections() -> None:
+    """As the server does: collections among the imports of a client are no latency of the API."""
+    gc.collect()
+    gc.freeze()
+
+
 async def read(rankings: list[str], until: float, latencies: list[float]) -> None:
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
-        number = 0
-        while time.monotonic() < until:
-            began = time.perf_counter()
-            answer = await client.get(f"/v1/rankings/{rankings[number % len(rankings)]}")
-            latencies.append(time.perf_counter() - began)
-            assert answer.status_code == 200, answer.text
-            number += 1
-            await asyncio.sleep(0.1)
+    """One client with one connection; a library for HTTP would take as long as the server."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    number = 0
+    while time.monotonic() < until:
+        began = time.perf_counter()
+        path = f"/v1/rankings/{rankings[number % len(rankings)]}"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length:")[2].partition("\r\n")[0]))
+        latencies.append(time.perf_counter() - began)
+        assert " 200 " in head.partition("\r\n")[0], head
+        number += 1
+        await asyncio.sleep(0.1)
+    writer.close()
 
 
 async def happen(database: Database, rankings: list[str], until: float) -> None:
@@ -122,20 +162,15 @@ async def measure(database: Database, rankings: list[str], streams: int, readers
     await read_for(1, database, rankings, readers)  # the first requests load what the others find
     alone = await read_for(seconds, database, rankings, readers)
     show("without streams", alone)
-    delays: list[float] = []
-    opened = asyncio.Semaphore(0)
-    began = time.monotonic()
-    followers = [
-        asyncio.create_task(stream(rankings[number % len(rankings)], delays, opened)) for number in range(streams)
-    ]
-    for _ in followers:
-        await opened.acquire()
-    opening = time.monotonic() - began
+    here, there = get_context("spawn").Pipe()
+    followers = get_context("spawn").Process(target=follow_here, args=(rankings, streams, there))
+    followers.start()
+    opening = await asyncio.to_thread(here.recv)
     beside = await read_for(seconds, database, rankings, readers)
     show(f"beside {streams} streams", beside)
-    for follower in followers:
-        follower.cancel()
-    await asyncio.gather(*followers, return_exceptions=True)
+    here.send("enough")
+    delays = await asyncio.to_thread(here.recv)
+    followers.join()
     print(f"p99 is {at(0.99, beside) / at(0.99, alone):.1f} times that without streams")
     print(f"the streams opened in {opening:.2f} s", end="")
     print(f"; {len(delays)} events received, half within {statistics.median(delays) * 1000:.0f} ms" if delays else "")
@@ -160,9 +195,7 @@ def main() -> None:
                 except httpx2.HTTPError:
                     assert process.poll() is None
                     time.sleep(0.1)
-            # As the server does: collections of the reader's own libraries are no latency of the API.
-            gc.collect()
-            gc.freeze()
+            without_full_collections()
             asyncio.run(measure(database, rankings, streams, readers, seconds))
         finally:
             process.terminate()
