@@ -20,7 +20,8 @@ from app.db.session import Database
 from app.db.tables import CatalogModel
 from app.settings import Settings
 
-SETTLING_SECONDS = 20.0
+# The engine looks for schedules every second for a minute after its start.
+SETTLING_SECONDS = 60.0
 
 
 def processor_seconds(worker: psutil.Process) -> list[float]:

@@ -50,7 +50,7 @@ HISTORY = {
     "operation_outputs": ("output", "error"),
 }
 # The engine holds a lock between two looks at delayed jobs, and PostgreSQL ends a session that idles for 5 s in it.
-LONGEST_DELAY_LOOK_SECONDS = 3.0
+LONGEST_DELAY_LOOK_SECONDS = 3.5
 
 
 class Abandoned(BaseException):

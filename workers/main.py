@@ -145,7 +145,7 @@ def run(settings: Settings) -> None:
     # Before the first job is taken: what an unknown worker holds is given to others.
     liveness.register()
     engine.widen_retries()
-    engine.look_at_delays_every(max(settings.polling_seconds, settings.webhook_first_pause_seconds / 2))
+    engine.look_at_delays_every(max(settings.polling_seconds, settings.webhook_first_pause_seconds))
     DBOS(config=configuration(settings, executor))
     DBOS.listen_queues([queue.value for queue in jobs.Queue])
     DBOS.launch()

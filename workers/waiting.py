@@ -7,7 +7,7 @@ from app.db.outages import is_outage
 from app.db.session import Database
 from workers import engine
 
-IDLE_SECONDS = 0.8
+IDLE_SECONDS = 1.0
 IDLE_AFTER_SECONDS = 10.0
 
 
