@@ -140,11 +140,11 @@ def stranded_jobs(session: Session, version: str) -> dict[str, int]:
     """Version of the application -> number of its jobs in flight, which no worker of ``version`` takes."""
     jobs = _jobs(session)
     rows = session.execute(
-        select(jobs.c.application_version, func.count())
+        select(jobs.c.application_version, func.count().label("number"))
         .where(jobs.c.status.in_([ENQUEUED, PENDING]), jobs.c.application_version != version)
         .group_by(jobs.c.application_version)
     )
-    return dict(rows.tuples().all())
+    return {row.application_version: row.number for row in rows}
 
 
 def current_lease() -> Lease | None:
