@@ -33,7 +33,7 @@ def test_what_went_is_told(app_client: TestClient, database: Database) -> None:
             "removed": 2,
             "bytes": 1000,
             "kept": 1,
-            "examples": ["rnk_1"],
+            "examples": ["rnk_1", "rnk_2"],
         }
     ]
 
