@@ -19,7 +19,7 @@ function follow(address) {
   source.addEventListener("state", () => refresh(200));
   // The ended page has charts and scripts of its own.
   source.addEventListener("end", () => { source.close(); location.reload(); });
-  setInterval(() => refresh(0), REFRESH_MILLISECONDS);
+  setInterval(() => document.hidden || refresh(0), REFRESH_MILLISECONDS);
 
   function refresh(delay) {
     if (waiting) return;
