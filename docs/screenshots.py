@@ -57,7 +57,7 @@ def fill(client: Client, models: Path) -> dict[str, str]:
         "sample": {"max_samples": SAMPLE},
         "layers": "stages",
         "ensembles": [{"size": 2, "method": "osborn"}, {"size": 2}],
-        "trial": {"models": 2, "budget_seconds": 120},
+        "trial": {"models": 2, "budget_seconds": 300},
     }
     everything = _rank(client, full)
     accuracies = {"tf_efficientnet_lite0.in1k": 0.969, "mobilenetv2_100.tv_in1k": 0.966}
@@ -66,7 +66,7 @@ def fill(client: Client, models: Path) -> dict[str, str]:
     cancelled = client.call("POST", "/v1/rankings", _question({"name": "cancelled"}))["id"]
     client.call("POST", f"/v1/rankings/{cancelled}/cancel")
     (models / "lost.safetensors").unlink()
-    pool = {"zoo": None, "models": ["lost", "mobilenetv2_100.tv_in1k"], "sample": {"max_samples": SAMPLE}}
+    pool = {"zoo": None, "models": ["lost", "mobilenetv2_100.tv_in1k"], "sample": {"max_samples": 100}}
     failed = _rank(client, {"name": "with a lost file", **pool})
     schedule = _run_twice(client)
     tuned = _fine_tune(client, everything)
@@ -191,11 +191,11 @@ def take_pictures(browser: Browser, url: str, pages: Mapping[str, str]) -> None:
 
 def take_live_picture(browser: Browser, url: str, client: Client) -> None:
     """A ranking as it runs, with one model done and another under way."""
-    question = _question({"name": "as it runs", "metrics": METRICS, "sample": {"max_samples": 600}})
+    question = _question({"name": "as it runs", "metrics": METRICS, "sample": {"max_samples": 500}})
     ranking = client.call("POST", "/v1/rankings", question)
-    with page_of(browser, url, width=PICTURE_WIDTH, scheme="light", height=640) as page:
+    with page_of(browser, url, width=PICTURE_WIDTH, scheme="light", height=760) as page:
         page.goto(f"/rankings/{ranking['id']}")
-        page.locator("tr", has_text="succeeded").first.wait_for(timeout=LIVE_MILLISECONDS)
+        page.get_by_text("1 of 4 models done").first.wait_for(timeout=LIVE_MILLISECONDS)
         page.locator("tr", has_text="s left").first.wait_for(timeout=LIVE_MILLISECONDS)
         save(page, "live")
     client.call("POST", f"/v1/rankings/{ranking['id']}/cancel")

@@ -72,3 +72,10 @@ class Summary(Contract):
     consensus: ConsensusSummary | None = None
     disagreement: Disagreement | None = None
     recommendation: Recommendation | None = None
+
+    @property
+    def advised_order(self) -> tuple[str, ...]:
+        """Ids of models, best first, as is advised; the consensus where nothing is."""
+        if self.recommendation is None:
+            return self.order
+        return tuple(model.model_id for model in self.recommendation.order)

@@ -82,8 +82,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
     rows = [
         _row(run, models[run.model_id], cells.get(run.model_id, {}), summary, trials.get(run.model_id)) for run in runs
     ]
-    order = [advised.model_id for advised in summary.recommendation.order] if summary.recommendation else summary.order
-    place = {identifier: index for index, identifier in enumerate(order)}
+    place = {identifier: index for index, identifier in enumerate(summary.advised_order)}
     rows.sort(key=lambda row: place.get(row.model_id, len(place)))
     return ResultsAnswer(
         ranking_id=ranking.id,

@@ -22,7 +22,7 @@ class Measurements:
                 Ranking.id.in_(list(rankings)), Ranking.state == RankingState.SUCCEEDED
             )
         )
-        return {identifier: summary.order[0] for identifier, summary in rows if summary and summary.order}
+        return {ranking: summary.advised_order[0] for ranking, summary in rows if summary and summary.advised_order}
 
     def speeds(self, models: Sequence[str]) -> dict[str, float]:
         """Model -> images a second of its last forward pass."""
