@@ -167,14 +167,17 @@ class EnsemblesAnswer(Answer):
     ensembles: list[EnsembleAnswer]
 
 
+ParameterValue = float | int | str | bool | None
+
+
 class MetricParameter(Answer):
     """What may be set of a metric."""
 
-    default: float | int | str | bool | None
+    default: ParameterValue
     description: str
     kind: str
     minimum: float | None
-    choices: list[str] | None
+    choices: list[ParameterValue] | None
 
 
 class MetricAnswer(Answer):

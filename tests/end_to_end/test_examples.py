@@ -49,7 +49,7 @@ def place(operation: dict[str, Any], path: str, delivery: str) -> str:
         for parameter in operation.get("parameters", ())
         if parameter["in"] == "path" and parameter["name"] != "delivery"
     }
-    return re.sub(r"{(\w+)}", lambda match: (examples | {"delivery": delivery})[match[1]], path)
+    return re.sub(r"{(\w+)}", lambda match: str((examples | {"delivery": delivery})[match[1]]), path)
 
 
 def order(operation: dict[str, Any], method: str, path: str) -> int:
