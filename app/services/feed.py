@@ -47,12 +47,12 @@ class Subscription:
         taken, self._backlog = self._backlog, []
         return taken
 
-    def deliver(self, found: News) -> None:
-        """Keep what is new to this stream."""
+    def deliver(self, found: News) -> bool:
+        """Keep what is new to this stream; whether there was anything."""
         if self.owner in found.revoked:
             self.revoked = True
             self._arrived.set()
-            return
+            return True
         fresh = [event for event in found.happenings.get(self.ranking_id, ()) if event.sequence > self.sequence]
         if not fresh and self.ranking_id in found.ended:
             again = EndEvent(ranking_id=self.ranking_id, state=found.ended[self.ranking_id])
@@ -61,6 +61,7 @@ class Subscription:
             self.sequence = fresh[-1].sequence
             self._backlog += fresh
             self._arrived.set()
+        return bool(fresh)
 
 
 class Feed:
@@ -136,5 +137,7 @@ class Feed:
             positions[subscription.ranking_id] = min(known, subscription.sequence)
         found = await asyncio.to_thread(news, self._database, positions, {each.owner for each in hungry})
         for subscription in hungry:
-            subscription.deliver(found)
+            if subscription.deliver(found):
+                # Streams that are all told at once would all send before any other request has its turn.
+                await asyncio.sleep(0)
         return found.more
