@@ -99,6 +99,13 @@ def test_one_failure_is_its_own_row(service: Service) -> None:
     assert all("not finite" in problem["detail"] for problem in problems)
 
 
+def test_a_sample_that_leaves_one_class_to_train_on_fails_and_says_so(service: Service) -> None:
+    done = ended(service, ask(service, sample={"max_samples": 2}))
+    assert done["state"] == "failed"
+    assert "fewer than two classes" in done["problem"]["detail"]
+    assert {model["state"] for model in done["models"]} == {"failed"}
+
+
 def test_it_is_remembered_and_informs_rankings_of_other_targets(service: Service) -> None:
     ended(service, ask(service, rate_multiples=[1.0], seed=4))
     question = {"target": "squares", "models": list(MODELS)}

@@ -30,6 +30,7 @@ from workers.trials.steps import run_command
 
 log = structlog.stdlib.get_logger(__name__)
 Rows = NDArray[np.int64]
+TOO_FEW = "the images to train on are of fewer than two classes: take a larger sample or a smaller test_share"
 NONE_SUCCEEDED = "no model could be fine-tuned; each run says why"
 
 
@@ -81,6 +82,9 @@ def _begin(runtime: Runtime, session: Session, row: FineTuning) -> bool:
         return False
     sample = _sample(runtime, row)
     train, test = split(sample, row.request)
+    if np.unique(sample.index.labels[sample.indices][train]).size < 2:
+        finetunes.move(row.id, RankingState.FAILED, problem=failure("image-problem", TOO_FEW))
+        return False
     described = FineTuningSplit(
         train=train.size,
         test=test.size,
