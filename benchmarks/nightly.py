@@ -12,7 +12,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -174,9 +174,16 @@ def write_evidence(parts: Runtime, ranking_id: str) -> None:
         Scores(session).store(scores)
 
 
-def run(parts: Runtime, schedule_id: str, *, prepare: bool = False) -> tuple[float, dict[str, Any]]:
+class Seconds(NamedTuple):
+    """What a run took: by the clock, and of the processor, which others on the machine do not lengthen."""
+
+    wall: float
+    processor: float
+
+
+def run(parts: Runtime, schedule_id: str, *, prepare: bool = False) -> tuple[Seconds, dict[str, Any]]:
     """Carry out one run as the workflows do; its seconds and its report."""
-    began = time.perf_counter()
+    began = Seconds(time.perf_counter(), time.process_time())
     with parts.database.transaction() as session:
         run_id = ScheduleRuns(session).add(ScheduleRun(schedule_id=schedule_id, scheduled_at=now(), by_hand=True)).id
     assert steps.begin(run_id)
@@ -191,7 +198,7 @@ def run(parts: Runtime, schedule_id: str, *, prepare: bool = False) -> tuple[flo
         assert work.extract + work.score == (), "something was to be computed"
         assert ranking.conclude(target.ranking_id) == RankingState.SUCCEEDED.value
     assert steps.finish(run_id) == RunState.SUCCEEDED.value
-    seconds = time.perf_counter() - began
+    seconds = Seconds(time.perf_counter() - began.wall, time.process_time() - began.processor)
     with parts.database.reading() as session:
         stored = ScheduleRuns(session).get(run_id)
     assert stored is not None
@@ -199,7 +206,7 @@ def run(parts: Runtime, schedule_id: str, *, prepare: bool = False) -> tuple[flo
     return seconds, stored.report
 
 
-def measure(models: int, database_url: str) -> float:
+def measure(models: int, database_url: str) -> Seconds:
     """Seconds of a run in which nothing is new."""
     with tempfile.TemporaryDirectory() as folder:
         parts = worker(Settings(home=Path(folder), database_url=database_url))
@@ -210,7 +217,8 @@ def measure(models: int, database_url: str) -> float:
         parts.jobs.close()
         parts.database.close()
     print(
-        f"{models:5d} models x {TARGETS} targets: {seconds:7.2f} s, {1000 * seconds / models / TARGETS:.2f} ms a pair"
+        f"{models:5d} models x {TARGETS} targets: {seconds.wall:7.2f} s, of the processor {seconds.processor:7.2f} s, "
+        f"{1000 * seconds.processor / models / TARGETS:.2f} ms a pair"
     )
     return seconds
 
@@ -222,9 +230,9 @@ def main() -> None:
     parser.add_argument("--database", default="", help="of an empty PostgreSQL database; default: SQLite")
     options = parser.parse_args()
     found = {models: measure(models, options.database) for models in options.models}
-    assert found.get(500, 0.0) <= LIMIT_SECONDS, "500 models took too long"
+    assert 500 not in found or found[500].wall <= LIMIT_SECONDS, "500 models took too long"
     for (few, short), (many, long) in itertools.pairwise(sorted(found.items())):
-        growth = (long / short) / (many / few)
+        growth = (long.processor / short.processor) / (many / few)
         print(f"{few} -> {many} models: the time grew {growth:.2f} times as fast as the number of models")
 
 
