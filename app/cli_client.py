@@ -156,12 +156,19 @@ def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], output: Out
         writer.writerows([row[column] for column in columns] for row in rows)
     else:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table(*(column.replace("_", " ") for column in columns))
+        # In a narrow window a name goes on in the next line: cut short it could not be used.
+        table = Table(*(Column(column.replace("_", " "), overflow="fold") for column in columns))
         for row in rows:
-            table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+            table.add_row(*(_cell(row[column]) for column in columns))
         Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return "" if value is None else str(value)
 
 
 def create_zoo(

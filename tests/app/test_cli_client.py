@@ -1,14 +1,20 @@
 """The command line as a client of a running API, and its exit codes."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from app.cli import app as commands
+from app.contracts.retention import Kind, Removal, Rule
 from app.db.repositories.models import Models
+from app.db.retention_tables import RetentionRun
+from app.db.schedule_tables import RunState
 from app.db.session import Database
 from app.db.tables import Model, ResourceState
 from app.settings import Settings
@@ -19,14 +25,20 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def address(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An API that knows one model and one data set."""
+def served(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Of an API that knows one model."""
     settings = Settings(home=tmp_path_factory.mktemp("cli"), database_url=new_sqlite())
     database = Database(settings.url)
     with database.transaction() as session:
         Models(session).add(Model(name="m", spec={"kind": "timm", "name": "m"}, state=ResourceState.READY))
     database.close()
-    with running_api(settings) as address:
+    return settings
+
+
+@pytest.fixture(scope="module")
+def address(served: Settings) -> Iterator[str]:
+    """An API that knows one model and one data set."""
+    with running_api(served) as address:
         httpx2.post(f"{address}/v1/datasets", json={"location": "builtin:digits"}).raise_for_status()
         yield address
 
@@ -68,3 +80,30 @@ def test_no_server_is_exit_code_4() -> None:
 
 def test_wrong_usage_is_exit_code_2(invoke: Invoke) -> None:
     assert invoke("zoo", "create", "q", "--query", "{not json").exit_code == 2
+
+
+@pytest.mark.parametrize(("state", "code"), [(RunState.SUCCEEDED, 0), (RunState.FAILED, 1)])
+def test_retention_is_asked_for_and_what_would_go_is_printed(
+    invoke: Invoke, served: Settings, state: RunState, code: int
+) -> None:
+    database = Database(served.url)
+
+    def work() -> None:
+        """As a worker ends the run that the command waits for."""
+        removal = Removal(kind=Kind.RANKINGS, rule=Rule(days=30), removed=2, bytes=1000)
+        while True:
+            with database.transaction() as session:
+                run = session.scalars(select(RetentionRun).where(RetentionRun.state == RunState.QUEUED)).first()
+                if run is not None:
+                    assert run.dry_run
+                    run.state, run.removals = state, (removal,)
+                    return
+            time.sleep(0.05)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    printed = invoke("retention", "--dry-run", "-o", "csv")
+    worker.join(timeout=10)
+    database.close()
+    assert printed.exit_code == code, printed.output
+    assert printed.stdout.splitlines() == ["kind,days,newest,removed,bytes,kept", "rankings,30.0,,2,1000,0"]
