@@ -180,7 +180,7 @@ def test_fires_once_by_the_clock_and_computes_only_what_is_new(settings: Setting
         board = service.call("GET", "/v1/leaderboards/shapes")
         assert (board["rows"][0]["rank"], len(board["rows"]), board["ranking_count"]) == (1, 3, 4)
         history = service.call("GET", "/v1/leaderboards/shapes/history/third")
-        assert [point["of"] for point in history["points"]] == [3, 3, 3]
+        assert [point["model_count"] for point in history["points"]] == [3, 3, 3]
         # Nothing has fired a second time meanwhile.
         assert [item["by_hand"] for item in runs(service)] == [True, True, True, False]
 
