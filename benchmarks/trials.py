@@ -12,6 +12,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import timm
@@ -24,7 +25,9 @@ from workers.device.probe import probe_layer
 
 GOAL = 1.1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RECIPE = Recipe()
+RATE = 5e-4
+# A rate that is asked for is kept: networks of random weights would be trained twice.
+RECIPE = Recipe(body_rate=RATE)
 
 
 def plain_loop(
@@ -44,8 +47,8 @@ def plain_loop(
     others = [p for p in body.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [
-            {"params": matrices, "lr": 5e-4, "weight_decay": 0.02},
-            {"params": others, "lr": 5e-4, "weight_decay": 0.0},
+            {"params": matrices, "lr": RATE, "weight_decay": 0.02},
+            {"params": others, "lr": RATE, "weight_decay": 0.0},
             {"params": [head.weight], "lr": 2e-3, "weight_decay": 0.02},
             {"params": [head.bias], "lr": 2e-3, "weight_decay": 0.0},
         ],
@@ -74,7 +77,9 @@ def plain_loop(
         return torch.cat([head(features(block)).softmax(dim=1) for block in blocks])
 
 
-def measure(architecture: str, count: int, size: int, rounds: int) -> tuple[float, float, float]:
+def measure(
+    architecture: str, count: int, size: int, rounds: int, clock: Callable[[], float]
+) -> tuple[float, float, float]:
     """Median seconds of ours, of the plain loop, and the median ratio."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
@@ -89,12 +94,12 @@ def measure(architecture: str, count: int, size: int, rounds: int) -> tuple[floa
         for seconds in (ours, plain):
             body = timm.create_model(architecture).to(memory_format=torch.channels_last)
             body.load_state_dict(state)
-            started = time.perf_counter()
+            started = clock()
             if seconds is ours:
                 FineTuner(body, Images(pixels, labels, 10, MEAN, STD), torch.device("cpu")).run(train, held_out, RECIPE)
             else:
                 plain_loop(body, normalised, torch.from_numpy(labels), train, held_out)
-            seconds.append(time.perf_counter() - started)
+            seconds.append(clock() - started)
     ratios = [a / b for a, b in zip(ours, plain, strict=True)]
     return statistics.median(ours), statistics.median(plain), statistics.median(ratios)
 
@@ -106,11 +111,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processor", action="store_true", help="Count the processor's seconds: for a busy machine.")
     arguments = parser.parse_args()
+    clock = time.process_time if arguments.processor else time.perf_counter
     missed = False
     print(f"{torch.get_num_threads()} threads, one fold of {arguments.images} images at {arguments.size} pixels")
     for architecture in arguments.architectures:
-        ours, plain, ratio = measure(architecture, arguments.images, arguments.size, arguments.rounds)
+        ours, plain, ratio = measure(architecture, arguments.images, arguments.size, arguments.rounds, clock)
         missed |= ratio > GOAL
         mark = "  MISSED" if ratio > GOAL else ""
         print(f"{architecture:24s} trial {ours:6.1f} s, plain loop {plain:6.1f} s, ratio {ratio:.2f}{mark}", flush=True)
