@@ -208,10 +208,12 @@ def test_a_flipped_byte_in_the_store_costs_a_forward_pass_and_no_score(
     stored = (entry / "features.npy").read_bytes()
     middle = len(stored) // 2
     (entry / "features.npy").write_bytes(stored[:middle] + bytes([stored[middle] ^ 0xFF]) + stored[middle + 1 :])
-    asked = {"target": "shapes", "models": ["resnet", "vit"], "metrics": ["gbc"]}
+    # A parameter that no other test asks for: a score that is known needs no evidence.
+    metric = {"name": "tmi", "parameters": {"neighbors": 4}}
+    asked = {"target": "shapes", "models": ["resnet", "vit"], "metrics": [metric]}
     ended = service.until_final(service.call("POST", "/v1/rankings", asked))
     row = service.rows(ended)["vit"]
-    assert row["scores"]["gbc"]["value"] == estimators.gbc(features=features, labels=labels).value
+    assert row["scores"]["tmi"]["value"] == estimators.tmi(features=features, labels=labels, neighbors=4).value
     assert ended["counters"]["models_loaded"] == 1
     assert (entry / "features.npy").read_bytes() == stored
     quarantined = list((service.settings.features_folder / ".quarantine").iterdir())
