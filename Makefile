@@ -26,8 +26,9 @@ demo-serve: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/forerank serve
 
+# Whole-process tests mostly wait, so two at once take little more than half the time.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

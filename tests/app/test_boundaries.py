@@ -179,11 +179,17 @@ def test_lists_of_every_request_are_bounded_in_the_document(client: TestClient) 
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     requests = ("RankingCreate", "ModelCreate", "ModelInput", "ZooCreate", "DatasetCreate", "EnsemblesCreate")
 
+    followed: set[str] = set()
+
     def arrays(schema: Any) -> list[dict[str, Any]]:
         if isinstance(schema, list):
             return [found for item in schema for found in arrays(item)]
         if not isinstance(schema, dict):
             return []
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            return arrays(schemas[reference.rpartition("/")[2]])
         inner = [found for key, item in schema.items() if key != "examples" for found in arrays(item)]
         return ([schema] if schema.get("type") == "array" else []) + inner
 

@@ -226,4 +226,5 @@ def test_the_workers_lines_name_the_request_that_asked(service: Service, ranking
     (ended,) = (line for line in lines if "ranking ended" in line and ranking["id"] in line)
     named = re.search(r"request_id=req_\w+", ended)
     assert named is not None
-    assert any("method=POST path=/v1/rankings" in line and named[0] in line for line in lines)
+    (asked,) = (line for line in lines if "path=/v1/rankings " in line and named[0] in line)
+    assert "method=POST" in asked
