@@ -31,7 +31,8 @@ class Recommendation:
     places: rung -> (M,) the model's place on it, NaN where it has none.
     fine_tune: how many of the first are worth fine-tuning.
     expected_regret: for k = 1, 2, 3 how much more accurate, as a share of the images, the best of all may be than the
-        best of the first k, by the trial's predictions; None without a trial. It holds the noise of the sample, not
+        best of the first k, by the trial's predictions; None without a trial, and if the first model was tried on fewer
+        images than others. It holds the noise of the sample, not
         that of training.
     """
 

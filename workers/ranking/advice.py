@@ -23,7 +23,6 @@ from workers.ranking.conclusion import Cells, display_names, values_of
 # Of the metrics that a ranking has, these advise; if it has none of them, all that it has. docs/truth.md says why.
 ADVISING = ("nce", "logme", "tmi")
 POINTS = 100.0
-AND = " and "
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ def known_of(models: Sequence[Model], records: Sequence[FineTunedAccuracy]) -> K
         rests.append("accuracy on ImageNet")
     if counted:
         rests.append(f"what models of this pool reached on up to {counted} other target{'s' if counted > 1 else ''}")
-    said = ", ".join(rests[:-1]) + AND + rests[-1] if len(rests) > 1 else rests[0]
-    return Known(found.merit, counted, said)
+    return Known(found.merit, counted, listed(rests))
 
 
 def metric_lists(cells: Cells, order: Sequence[str], abstaining: Collection[str] = ()) -> dict[str, list[float]]:
@@ -145,7 +143,7 @@ def advise(
     if "known" in found.places:
         evidence["known"] = known.said
     if "metrics" in found.places:
-        evidence["metrics"] = AND.join(metrics)
+        evidence["metrics"] = listed(list(metrics))
     if "trial" in found.places:
         done = sum(bool(row.keys) for row in trials)
         evidence["trial"] = f"short fine-tuning of {done} model{'s' if done > 1 else ''}, held-out likelihood"
@@ -190,6 +188,11 @@ def _calibration_pairs(
     ]
 
 
+def listed(words: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def in_words(
     order: Sequence[AdvisedModel], evidence: Mapping[Rung, str], found: Order, calibration: Calibration | None
 ) -> str:
@@ -197,26 +200,31 @@ def in_words(
     chosen = [model.name for model in order if model.fine_tune]
     if not evidence:
         return "Nothing tells these models apart: fine-tune any, or ask for metrics or a trial."
-    listed = chosen[0] if len(chosen) == 1 else f"{', '.join(chosen[:-1])} and {chosen[-1]}"
     if len(order) <= len(chosen):
-        said = [f"Try {listed}, in this order."]
+        said = [f"Try {listed(chosen)}, in this order."]
     else:
-        said = [f"Fine-tune {listed}, in this order; the other {len(order) - len(chosen)} are less promising."]
+        rest = len(order) - len(chosen)
+        others = "the other is" if rest == 1 else f"the other {rest} are"
+        said = [f"Fine-tune {listed(chosen)}, in this order; {others} less promising."]
     first = order[0].places
     leads = [rung for rung, place in first.items() if place == max(m.places.get(rung, 0.0) for m in order)]
     trails = [rung for rung in first if rung not in leads]
     words = {"known": f"what is known ({evidence.get('known')})", "metrics": f"the metrics ({evidence.get('metrics')})"}
     words["trial"] = f"the trial ({evidence.get('trial')})"
     if leads:
-        said.append(f"{order[0].name} leads by {AND.join(words[rung] for rung in leads)}.")
+        said.append(f"{order[0].name} leads by {listed([words[rung] for rung in leads])}.")
     if trails:
-        said.append(f"It does not lead by {AND.join(words[rung] for rung in trails)}.")
+        said.append(f"It does not lead by {listed([words[rung] for rung in trails])}.")
     if found.expected_regret:
         k = min(len(chosen), len(found.expected_regret))
         said.append(
             f"By the trial's predictions the best of all may be {POINTS * found.expected_regret[0]:.1f} points above "
             f"the first and {POINTS * found.expected_regret[k - 1]:.1f} above the best of these {k}; that holds the "
             "noise of the sample only."
+        )
+    elif "trial" in evidence:
+        said.append(
+            "How much another could be better is not known: the first was not tried on as many images as the others."
         )
     else:
         said.append("How much another could be better is not known without a trial.")
