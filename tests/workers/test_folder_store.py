@@ -293,7 +293,11 @@ def test_stores_of_several_processes_count_together(store: FolderStore) -> None:
         assert total.bytes == store.used_bytes()
 
 
-@pytest.mark.parametrize("content", ["", "nonsense", "1 5", f"{int(time.time()) + 10**6} 5", f"{int(time.time())} -1"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "nonsense", "1 5", f"{int(time.time()) + 10**6} 5", f"{int(time.time())} -1"],
+    ids=["empty", "no numbers", "counted long ago", "counted in the future", "negative"],
+)
 def test_total_that_cannot_be_right_is_counted_anew(store: FolderStore, content: str) -> None:
     put(store, FIRST)
     (store.root / ".total").write_text(content)
