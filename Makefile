@@ -28,7 +28,7 @@ serve: $(INSTALLED)
 
 # Whole-process tests mostly wait, so two at once take little more than half the time.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -28,16 +28,6 @@ NewDatabase = Callable[[], str]
 _numbers = itertools.count()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (``-n 2 --dist loadgroup``), the tests of a file share its fixtures in one of them.
-
-    Tests of faults start processes of their own and take long, so each goes wherever there is time.
-    """
-    for item in items:
-        if item.path.parent.name != "faults":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 def migrate(url: str) -> None:
     """Give an empty database all tables."""
     settings = Settings(database_url=url)
