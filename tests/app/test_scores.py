@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a single label": (npz(features=FEATURES, labels=np.int64(1)), "labels is a single value"),
     "damaged compression": (damaged(npz(compress=True, **ARRAYS)), "sound"),
     "nothing": (b"", "sound"),
-    "text": (b"hello, this is no array", "sound"),
+    "text": (b"hello, this is not an array", "sound"),
     "pickle": (pickle.dumps({"features": [1]}), "sound"),
     "pickled array": (npz(features=np.array([{}], dtype=object), labels=LABELS), "type object"),
     "empty zip": (b"PK\x05\x06" + bytes(18), "sound"),
