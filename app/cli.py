@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import typer
 
 from app import cli_client, cli_finetune, cli_keys
 from app.cli_keys import commands as key_commands
+from app.processes import lifeline
 from app.settings import Settings
 
 app = typer.Typer(
@@ -93,6 +95,7 @@ def serve(
     # few tenths of a second. Nothing of it ever becomes garbage.
     gc.collect()
     gc.freeze()
+    lifeline.when_parent_ends(partial(os.kill, os.getpid(), signal.SIGTERM))
     if not worker:
         server.run()
     else:
@@ -109,7 +112,7 @@ def _supervised_worker() -> Iterator[None]:
     def start() -> subprocess.Popen[bytes]:
         # Its standard input is a pipe from here: when this process is gone, however that happens, the worker ends.
         process = subprocess.Popen(  # noqa: S603 - our own module
-            WORKER, stdin=subprocess.PIPE, env=os.environ | {"FORERANK_STOP_WITH_PARENT": "1"}
+            WORKER, stdin=subprocess.PIPE, env=os.environ | {lifeline.VARIABLE: "1"}
         )
         running[:] = [process]
         return process

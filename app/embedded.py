@@ -1,4 +1,4 @@
-"""A server of its own for one command: started on a free loopback port, ended with the command."""
+"""A server of its own for one command: started on a free loopback port, ended with the command, even a killed one."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import httpx2
 
+from app.processes import lifeline
 from app.settings import Settings
 
 START_SECONDS = 120
@@ -28,7 +29,9 @@ def server(settings: Settings, *, more: Mapping[str, str] | None = None) -> Iter
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(  # noqa: S603 - ourselves
-        [*FORERANK, "serve"], env=os.environ | environment(settings, port) | dict(more or {})
+        [*FORERANK, "serve"],
+        stdin=subprocess.PIPE,
+        env=os.environ | environment(settings, port) | {lifeline.VARIABLE: "1"} | dict(more or {}),
     )
     try:
         _wait_until_ready(url, process)

@@ -127,6 +127,11 @@ def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float])
     system.dequeue_scopes = dequeue_scopes  # type: ignore[method-assign, assignment]
 
 
+def runs_jobs() -> bool:
+    """Whether this process executes a job."""
+    return bool(_get_dbos_instance()._active_workflows_set.activeList())
+
+
 def queues_with_work(session: Session) -> frozenset[str]:
     """Names of the queues in which a job waits to be taken."""
     jobs = _jobs(session)

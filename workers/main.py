@@ -16,6 +16,7 @@ from app.db.migrate import is_current
 from app.db.outages import outlast_outages
 from app.db.repositories.models import Catalog
 from app.db.session import Database, connection_arguments
+from app.processes.lifeline import when_parent_ends
 from app.settings import Settings
 from workers import engine, runtime
 from workers.device.extractor import Extractor
@@ -150,7 +151,7 @@ def run(settings: Settings) -> None:
     DBOS.listen_queues([queue.value for queue in jobs.Queue])
     DBOS.launch()
     register_queues(settings)
-    waiting = WaitingWork(database, settings.polling_seconds)
+    waiting = WaitingWork(database, settings.polling_seconds, engine.runs_jobs)
     engine.poll_cheaply(waiting.on, waiting.interval)
     liveness.start()
     keeper = ScheduleKeeper(settings, database, parts.jobs)
@@ -164,7 +165,7 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _stop_with_parent(stop)
+    when_parent_ends(stop.set)
     catalog = (settings, parts.extractor, database)
     threading.Thread(target=publish_catalog, args=catalog, name="catalog", daemon=True).start()
     log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
@@ -189,19 +190,6 @@ def _close(parts: runtime.Runtime, liveness: Liveness, repeated: Sequence[Period
     log.info("worker stopped")
     sys.stdout.flush()
     os._exit(0)
-
-
-def _stop_with_parent(stop: threading.Event) -> None:
-    """Under `forerank serve` standard input is a pipe from it: its end means that the server is gone."""
-    if os.environ.get("FORERANK_STOP_WITH_PARENT") != "1":
-        return
-
-    def wait() -> None:
-        while sys.stdin.buffer.read(1024):
-            pass
-        stop.set()
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def main(*_: Any) -> None:

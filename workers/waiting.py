@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from app.db.outages import is_outage
 from app.db.session import Database
@@ -16,11 +17,13 @@ class WaitingWork:
 
     Args:
         seconds: between two looks at a queue; while nothing comes for `IDLE_AFTER_SECONDS`, `IDLE_SECONDS` if longer.
+        is_busy: whether jobs run here. Each of them is about to be followed by another one.
     """
 
-    def __init__(self, database: Database, seconds: float) -> None:
+    def __init__(self, database: Database, seconds: float, is_busy: Callable[[], bool] = lambda: False) -> None:
         self._database = database
         self._seconds = seconds
+        self._is_busy = is_busy
         self._lock = threading.Lock()
         self._asked = float("-inf")
         self._found = time.monotonic()
@@ -28,7 +31,7 @@ class WaitingWork:
 
     def interval(self) -> float:
         """Seconds until the next look is worth it."""
-        is_idle = time.monotonic() - self._found > IDLE_AFTER_SECONDS
+        is_idle = time.monotonic() - self._found > IDLE_AFTER_SECONDS and not self._is_busy()
         return max(self._seconds, IDLE_SECONDS) if is_idle else self._seconds
 
     def on(self, queue: str) -> bool:

@@ -221,6 +221,11 @@ def test_looks_are_rarer_while_nothing_comes(queues: Queues, monkeypatch: pytest
     assert waiting.interval() == 0.05
 
 
+def test_a_busy_worker_looks_as_often_as_ever(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_work, "IDLE_AFTER_SECONDS", 0.0)
+    assert WaitingWork(queues.database, seconds=0.05, is_busy=lambda: True).interval() == 0.05
+
+
 @pytest.mark.parametrize(("asked", "set_to"), [(0.5, 0.5), (60, engine.LONGEST_DELAY_LOOK_SECONDS)])
 def test_delays_are_looked_at_as_often_as_asked_but_within_the_lock_that_is_held_between_looks(
     monkeypatch: pytest.MonkeyPatch, asked: float, set_to: float
