@@ -28,6 +28,14 @@ NewDatabase = Callable[[], str]
 _numbers = itertools.count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal tests out to processes by file, but drills with whole services singly, and first since they take longest."""
+    for item in items:
+        alone = item.path.parent.name in ("faults", "end_to_end")
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
+    items.sort(key=lambda item: item.path.parent.name != "faults")
+
+
 def migrate(url: str) -> None:
     """Give an empty database all tables."""
     settings = Settings(database_url=url)

@@ -69,6 +69,7 @@ class Recommendation(Contract):
         ensemble: of the tried models; null unless two were tried on all folds.
         evidence: what each rung rests on, in words.
         chances_from: targets on which the chances are calibrated; null: they are not known.
+        chances_basis: whether those targets are your own evaluations or those of published tables and Forerank's study.
         text: the advice in plain words.
     """
 
@@ -78,4 +79,5 @@ class Recommendation(Contract):
     ensemble: AdvisedEnsemble | None = None
     evidence: dict[Rung, str]
     chances_from: int | None = None
+    chances_basis: Literal["evaluations", "study"] | None = None
     text: str

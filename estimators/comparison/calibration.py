@@ -1,7 +1,9 @@
 """Chances to be the best when fine-tuned, calibrated on targets where the best is known.
 
-A recommendation's score says which model is ahead, not how surely. One number turns it into chances: with an inverse
-temperature b the chance of a model is proportional to exp(b score), b having the highest likelihood on earlier targets.
+A recommendation's score says which model is ahead, not how surely. One number turns it into chances: among M models the
+chance of one is proportional to exp(b sqrt(M) score), b having the highest likelihood on earlier targets. Scores are
+mean places between 0 and 1, so that a lead of a tenth means more among many models than among few; with the root one b
+fits pools of 2 to 12 models alike (docs/truth.md).
 Guo et al., "On Calibration of Modern Neural Networks", 2017; Luce's choice model.
 """
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 # With fewer targets the chances would be made up.
 FEWEST_TARGETS = 8
-LARGEST_SHARPNESS = 200.0
+LARGEST_SHARPNESS = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,12 @@ class Calibration:
     """Attributes:
     sharpness: the inverse temperature b; 0 means that the scores say nothing.
     targets: on how many it was fitted.
+    most_models: of a target that it was fitted on. Nothing supports chances among more.
     """
 
     sharpness: float
     targets: int
+    most_models: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class Bin:
 
 def chances(scores: Any, calibration: Calibration) -> NDArray[np.float64]:
     """(M,) the chance of each model to be the best, summing to 1."""
-    weights = np.exp(calibration.sharpness * (np.asarray(scores) - np.max(scores)))
+    values = np.asarray(scores, dtype=np.float64)
+    weights = np.exp(calibration.sharpness * np.sqrt(values.size) * (values - values.max()))
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
 
@@ -66,12 +71,12 @@ def calibrate(targets: Sequence[tuple[Any, Any]]) -> Calibration | None:
     def cost(sharpness: float) -> float:
         total = 0.0
         for scores, best in pairs:
-            logits = sharpness * (scores - scores.max())
+            logits = sharpness * np.sqrt(scores.size) * (scores - scores.max())
             total -= float(best @ (logits - np.log(np.exp(logits).sum())))
         return total
 
     found = minimize_scalar(cost, bounds=(0.0, LARGEST_SHARPNESS), method="bounded", options={"xatol": 1e-4})
-    return Calibration(float(found.x), len(pairs))
+    return Calibration(float(found.x), len(pairs), max(scores.size for scores, _ in pairs))
 
 
 def reliability(stated: Any, came_true: Any, *, bins: int = 5) -> list[Bin]:

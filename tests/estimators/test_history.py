@@ -1,5 +1,6 @@
 """The prior from earlier fine-tunings: by hand, on made-up merits, and on a published table."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,19 +11,9 @@ from estimators.comparison.evaluation import regret
 from estimators.comparison.history import DEFAULT_SLOPE, KAPPA, prior
 
 PUBLISHED = Path(__file__).parents[1] / "reference" / "published" / "tllib_benchmark.json"
-# Millions of parameters and top-1 accuracy on ImageNet-1k, as torchvision's documentation states them.
-TORCHVISION = {
-    "GoogleNet": (6.6, 69.8),
-    "Inception V3": (27.2, 77.3),
-    "ResNet50": (25.6, 76.1),
-    "ResNet101": (44.5, 77.4),
-    "ResNet152": (60.2, 78.3),
-    "DenseNet121": (8.0, 74.4),
-    "DenseNet169": (14.1, 75.6),
-    "Densenet201": (20.0, 76.9),
-    "MobileNet V2": (3.5, 71.9),
-    "MNasNet": (4.4, 73.5),
-}
+with (PUBLISHED.parent / "torchvision_models.csv").open(newline="") as file:
+    # Millions of parameters and top-1 accuracy on ImageNet-1k.
+    TORCHVISION = {row["model"]: (float(row["million_parameters"]), float(row["top1"])) for row in csv.DictReader(file)}
 
 
 def test_without_history_the_metadata_stand_alone() -> None:

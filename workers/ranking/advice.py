@@ -14,7 +14,7 @@ from app.db.repositories.history import History
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.tables import Model, ModelRunState, Ranking
-from estimators.comparison.calibration import Calibration, calibrate, chances
+from estimators.comparison.calibration import PUBLISHED, Calibration, calibrate, chances
 from estimators.comparison.history import prior
 from estimators.comparison.recommendation import Recommendation as Order
 from estimators.comparison.recommendation import recommend
@@ -147,7 +147,10 @@ def advise(
     if "trial" in found.places:
         done = sum(bool(row.keys) for row in trials)
         evidence["trial"] = f"short fine-tuning of {done} model{'s' if done > 1 else ''}, held-out likelihood"
-    calibration = calibrate(_calibration_pairs(evaluations, evidence))
+    own = calibrate(_calibration_pairs(evaluations, evidence))
+    calibration = own or PUBLISHED.get(frozenset(evidence))
+    if calibration is not None and (len(ids) > calibration.most_models or any(dropped)):
+        calibration = None
     stated = None if calibration is None else chances(found.score, calibration)
     names = display_names(models)
     order = tuple(
@@ -173,6 +176,7 @@ def advise(
         ),
         evidence=evidence,
         chances_from=None if calibration is None else calibration.targets,
+        chances_basis=None if calibration is None else "evaluations" if own else "study",
         text=in_words(order, evidence, found, calibration),
     )
 
@@ -229,5 +233,10 @@ def in_words(
     else:
         said.append("How much another could be better is not known without a trial.")
     if calibration is None:
-        said.append("The chance that the first is the best when fine-tuned is not known: too few evaluations.")
+        said.append("The chance that the first is the best when fine-tuned is not known.")
+    elif (stated := order[0].chance_best) is not None:
+        said.append(
+            f"{order[0].name} is the best of these when fine-tuned with a chance of {100 * stated:.0f} %, as models "
+            f"that led by as much were on {calibration.targets} earlier targets."
+        )
     return " ".join(said)
