@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 Roots = Annotated[tuple[Path, ...], NoDecode]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Settings(BaseSettings):
@@ -66,6 +67,10 @@ class Settings(BaseSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu.")
     threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
     batch_size: int = Field(0, ge=0, description="Images a forward pass. 0: found by halving until it fits memory.")
+    precision: Precision = Field(
+        "float32", description="Of forward passes; the same on all workers. Half is for GPUs and moves scores a little."
+    )
+    compile_models: bool = Field(False, description="torch.compile; worth it on GPUs and for thousands of images.")
     extraction_time_limit_seconds: float = Field(3600, gt=0, description="One model on one data set.")
     extractor_memory_megabytes: float = Field(
         0, ge=0, description="Host memory of a model beyond the libraries'. 0: four fifths of the machine's."

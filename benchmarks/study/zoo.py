@@ -72,7 +72,7 @@ def frozen(
             batch = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float().div_(255)
             images = batch.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
             pooled, logits = forward(model, images)
-            features.append(pooled.numpy())
+            features.append(pooled.float().numpy())
             if logits is not None:
                 shares.append(probabilities(logits).numpy())
     return np.concatenate(features), np.concatenate(shares)

@@ -34,8 +34,8 @@ def test_stated_chances_come_true_on_targets_not_fitted_on() -> None:
         stated.extend(chances(scores, fitted))
         came_true.extend(accuracies == accuracies.max())
     for each in reliability(stated, came_true):
-        if each.count >= 100:
-            assert each.observed == pytest.approx(each.stated, abs=0.05)
+        error = np.sqrt(each.stated * (1 - each.stated) / each.count)
+        assert each.observed == pytest.approx(each.stated, abs=4 * error)
 
 
 def test_too_few_targets_support_nothing() -> None:

@@ -1,11 +1,18 @@
-"""The advice in words, for plain orders."""
+"""The advice in words, for plain orders, and its chances."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from app.contracts.advice import AdvisedModel, Rung
+from app.db.advice_tables import Evaluation, RankingTrial, TrialState
+from app.db.tables import Model, RankingScore, Score
+from estimators.comparison.calibration import PUBLISHED
 from estimators.comparison.recommendation import Recommendation
-from workers.ranking.advice import in_words, listed
+from workers.ranking.advice import advise, in_words, listed
+from workers.store.features import HEAD
 
 EVIDENCE: dict[Rung, str] = {"known": "the number of parameters", "metrics": "nce and tmi"}
 
@@ -53,3 +60,43 @@ def test_without_evidence_it_prefers_nobody() -> None:
 @pytest.mark.parametrize(("words", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
 def test_words_are_listed_as_in_a_sentence(words: list[str], text: str) -> None:
     assert listed(words) == text
+
+
+def recommendation(count: int, evaluations: Sequence[Evaluation] = (), trials: Sequence[RankingTrial] = ()) -> Any:
+    """Of this many models that parameters and NCE order alike."""
+    models = [Model(id=f"m{place}", name=f"model-{place}", parameters=10**place) for place in range(count)]
+    cells = [
+        (RankingScore(model_id=model.id, metric="nce", layer=HEAD), Score(metric="nce", value=float(place)))
+        for place, model in enumerate(models)
+    ]
+    return advise(models, cells, (), evaluations, trials)
+
+
+def test_chances_come_from_the_study_until_own_evaluations_suffice() -> None:
+    advice = recommendation(10)
+    assert (advice.chances_from, advice.chances_basis) == (PUBLISHED[frozenset({"known", "metrics"})].targets, "study")
+    assert sum(model.chance_best for model in advice.order) == pytest.approx(1)
+    stated = [model.chance_best for model in advice.order]
+    assert stated == sorted(stated, reverse=True)
+    assert f"with a chance of {100 * stated[0]:.0f} %" in advice.text
+
+
+def test_own_evaluations_replace_the_study() -> None:
+    scores = {f"m{place}": place / 9 for place in range(10)}
+    evaluations = [
+        Evaluation(target_fingerprint=str(target), rungs=["known", "metrics"], advised_scores=scores, accuracies=scores)
+        for target in range(9)
+    ]
+    advice = recommendation(10, evaluations)
+    assert (advice.chances_from, advice.chances_basis) == (9, "evaluations")
+
+
+@pytest.mark.parametrize(
+    ("count", "trials"),
+    [(13, []), (10, [RankingTrial(model_id="m3", state=TrialState.EXCLUDED)])],
+    ids=["more models than any earlier target had", "a trial left models out"],
+)
+def test_chances_that_nothing_supports_are_not_known(count: int, trials: list[RankingTrial]) -> None:
+    advice = recommendation(count, trials=trials)
+    assert {model.chance_best for model in advice.order} == {None}
+    assert "The chance that the first is the best when fine-tuned is not known." in advice.text

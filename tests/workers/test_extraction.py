@@ -213,6 +213,53 @@ def test_progress_goes_through_all_stages(
     assert Progress(stage="forward", done=5, total=5, batch_size=16) in events
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_and_is_evidence_of_its_own(
+    precision: str,
+    model_spec: Specify,
+    payload: Callable[..., dict[str, Any]],
+    store: FeatureStore,
+    settings: Settings,
+) -> None:
+    asked = payload(model_spec())
+    extraction.extract(asked, settings, ignore)
+    with store.open(asked.keys[HEAD]) as evidence:
+        exact = evidence.features.copy()
+    assert store.delete(asked.keys[HEAD])
+    extraction.extract(asked, settings.model_copy(update={"precision": precision}), ignore)
+    with store.open(asked.keys[HEAD]) as evidence:
+        assert evidence.features.dtype == np.float32
+        assert evidence.manifest["precision"] == precision
+        difference = np.abs(evidence.features - exact).max()
+    assert 0 < difference < 0.05 * np.abs(exact).max()
+    keys = {
+        of: evidence_keys(asked.card, dataset_fingerprint="f", sample_indices=[0], precision=of)[HEAD]
+        for of in ("float32", precision)
+    }
+    assert len(set(keys.values())) == 2
+
+
+def test_a_compiled_model_gives_the_same_features_for_a_last_batch_that_is_not_full(
+    model_spec: Specify,
+    payload: Callable[..., dict[str, Any]],
+    store: FeatureStore,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The graph is taken in the same way; what makes code of it takes a minute by default.
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compile_(function, dynamic=False, backend="eager"))
+    asked = payload(model_spec())
+    found = []
+    for compiled in (False, True):
+        changed = settings.model_copy(update={"compile_models": compiled, "batch_size": 2})
+        extraction.extract(asked, changed, ignore)
+        with store.open(asked.keys[HEAD]) as evidence:
+            found.append(evidence.features.copy())
+        assert store.delete(asked.keys[HEAD])
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+
+
 class TestBatchSize:
     """A network that runs out of memory beyond some batch size."""
 

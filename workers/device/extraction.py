@@ -65,6 +65,8 @@ def extract(command: ExtractionCommand, settings: Settings, progress: TellProgre
                 list(wanted),
                 batch_size=command.batch_size or settings.batch_size,
                 device=device,
+                precision=settings.precision,
+                compiled=settings.compile_models,
                 scratch=settings.features_folder,
                 progress=progress,
             )
@@ -81,7 +83,7 @@ def extract(command: ExtractionCommand, settings: Settings, progress: TellProgre
         progress(Progress(stage="write", done=0, total=len(wanted)))
         with _timed(seconds, "write"):
             labels = index.labels[sample]
-            manifest = _manifest(command, index, loaded, report)
+            manifest = _manifest(command, index, loaded, report, settings.precision)
             for done, (layer, key) in enumerate(wanted.items(), start=1):
                 features = rows.outputs[layer]
                 store.write(
@@ -123,7 +125,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _manifest(
-    command: ExtractionCommand, index: DatasetIndex, loaded: LoadedModel, report: ExtractionResult
+    command: ExtractionCommand, index: DatasetIndex, loaded: LoadedModel, report: ExtractionResult, precision: str
 ) -> dict[str, Any]:
     device = torch.device(report.device)
     return {
@@ -140,6 +142,7 @@ def _manifest(
         if device.type == "cuda"
         else platform.processor() or platform.machine(),
         "batch_size": report.batch_size,
+        "precision": precision,
         "threads": report.threads,
         "seconds": report.seconds,
         "versions": {

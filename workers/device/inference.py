@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from app.contracts.models import InputConfiguration
 from app.contracts.progress import Progress, TellProgress
+from app.settings import Precision
 from workers.device.folding import fold_batch_norms
 from workers.device.forward import forward, probabilities, watch_layers
 from workers.device.loading import LoadedModel
@@ -85,6 +86,8 @@ def run(
     *,
     batch_size: int,
     device: torch.device,
+    precision: Precision = "float32",
+    compiled: bool = False,
     scratch: Path,
     progress: TellProgress,
 ) -> Rows:
@@ -95,6 +98,9 @@ def run(
         layers: module names, or ``HEAD``.
         batch_size: the first to try, halved until a batch fits; 0 is the device's own choice. Every attempt starts
             anew, since rows of two batch sizes would differ in the last bits.
+        precision: of products; half precision by autocast, which keeps what needs 32 bits.
+        compiled: use ``torch.compile``, with CUDA graphs on CUDA. Only where no inner layer is asked for, since
+            watching one would break the graph.
         scratch: an existing folder on the disk of the feature store.
         progress: told of the images that are done, with the batch size.
 
@@ -109,9 +115,8 @@ def run(
     batch_size = batch_size or max(1, int(FIRST_BATCH_SIZE[device.type] / max(1.0, height * width / 224**2)))
     while True:
         try:
-            return _attempt(
-                model, loaded.card.input, pixels, layers, Rows(batch_size, len(pixels), scratch), device, progress
-            )
+            rows = Rows(batch_size, len(pixels), scratch)
+            return _attempt(model, loaded.card.input, pixels, layers, rows, device, precision, compiled, progress)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -131,9 +136,15 @@ def _attempt(
     layers: Sequence[str],
     rows: Rows,
     device: torch.device,
+    precision: Precision,
+    compiled: bool,
     progress: TellProgress,
 ) -> Rows:
     inner = [layer for layer in layers if layer != HEAD]
+    compiled = compiled and not inner
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    run_batch = torch.compile(forward, dynamic=False, mode=mode) if compiled else forward
+    half = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (config.mean, config.std))
 
     def tell(done: int) -> None:
@@ -142,16 +153,18 @@ def _attempt(
     tell(0)
     pending: _Pending | None = None
     try:
-        with torch.inference_mode(), watch_layers(model, inner) as seen:
+        with torch.inference_mode(), half, watch_layers(model, inner) as seen:
             for start, batch in _batches(pixels, rows.batch_size, device):
                 images = batch.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
-                features, logits = forward(model, images.contiguous(memory_format=torch.channels_last))
+                if compiled:
+                    images = _filled_up(images, rows.batch_size)
+                features, logits = run_batch(model, images.contiguous(memory_format=torch.channels_last))
                 if absent := [layer for layer in inner if layer not in seen]:
                     raise ValueError(f"the forward pass does not go through {', '.join(absent)}")
                 outputs = {layer: seen[layer] for layer in inner} | ({HEAD: features} if HEAD in layers else {})
                 seen.clear()
                 # The last batch is taken from the device while this one runs there.
-                following = _Pending(start, outputs, logits, device)
+                following = _Pending(start, batch.shape[0], outputs, logits, device)
                 if pending is not None:
                     pending.store(rows)
                 pending = following
@@ -166,10 +179,12 @@ def _attempt(
 class _Pending:
     """Outputs of a batch on their way to the CPU; on CUDA the copies run beside the next batch."""
 
-    def __init__(self, start: int, outputs: Mapping[str, Tensor], logits: Tensor | None, device: torch.device) -> None:
+    def __init__(
+        self, start: int, count: int, outputs: Mapping[str, Tensor], logits: Tensor | None, device: torch.device
+    ) -> None:
         self._start = start
-        self._outputs = {layer: _fetched(tensor) for layer, tensor in outputs.items()}
-        self._logits = None if logits is None else _fetched(logits)
+        self._outputs = {layer: _fetched(tensor[:count]) for layer, tensor in outputs.items()}
+        self._logits = None if logits is None else _fetched(logits[:count])
         self._done = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self._done is not None:
             self._done.record()
@@ -179,6 +194,11 @@ class _Pending:
         if self._done is not None:
             self._done.synchronize()
         rows.keep(self._start, self._outputs, self._logits)
+
+
+def _filled_up(images: Tensor, count: int) -> Tensor:
+    """(count, 3, H, W): a compiled model takes batches of one size."""
+    return torch.nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, count - images.shape[0]))
 
 
 def _fetched(tensor: Tensor) -> Tensor:

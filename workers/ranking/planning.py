@@ -107,7 +107,11 @@ class Planner:
         if model.card is None:
             raise ValueError(f"{model.id} was not inspected")
         keys = evidence_keys(
-            model.card, dataset_fingerprint=sample.index.fingerprint, sample_indices=sample.indices, layers=layers
+            model.card,
+            dataset_fingerprint=sample.index.fingerprint,
+            sample_indices=sample.indices,
+            layers=layers,
+            precision=self._settings.precision,
         )
         return Need(role, sample, keys)
 

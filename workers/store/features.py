@@ -33,7 +33,7 @@ def evidence_key(
     dataset_fingerprint: str,
     sample_indices: Sequence[int] | NDArray[np.integer],
     pooling: str = "average",
-    dtype: str = "float32",
+    precision: str = "float32",
 ) -> str:
     """SHA-256 over canonical JSON of all that the evidence depends on.
 
@@ -46,7 +46,7 @@ def evidence_key(
         dataset_fingerprint: ``DatasetIndex.fingerprint``.
         sample_indices: (N,) indices into the data set, in the order of the rows.
         pooling: how an output with positions becomes one row.
-        dtype: of the features.
+        precision: of the forward pass.
     """
     indices = np.ascontiguousarray(sample_indices, dtype="<i8")
     return _digest(
@@ -58,7 +58,7 @@ def evidence_key(
             "layer": layer,
             "pooling": pooling,
             "transform": transform,
-            "dtype": dtype,
+            "dtype": precision,
             "dataset": dataset_fingerprint,
             "sample": hashlib.sha256(indices.tobytes()).hexdigest(),
         }
@@ -71,6 +71,7 @@ def evidence_keys(
     dataset_fingerprint: str,
     sample_indices: Sequence[int] | NDArray[np.integer],
     layers: Iterable[str] = (HEAD,),
+    precision: str = "float32",
 ) -> dict[str, str]:
     """The key of every layer of the model that ``card`` describes."""
     return {
@@ -82,6 +83,7 @@ def evidence_keys(
             transform=card.input.plain(),
             dataset_fingerprint=dataset_fingerprint,
             sample_indices=sample_indices,
+            precision=precision,
         )
         for layer in layers
     }
