@@ -3,12 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.contracts.models import InputConfiguration
+from app.contracts.progress import Progress
 from app.settings import Settings
 from tests.workers.conftest import inspect_folder
-from workers.errors import DatasetChanged, Stopped, StorageFull
-from workers.images import transforms
+from workers.errors import DatasetChanged, StorageFull
+from workers.images import cache, transforms
 from workers.images.cache import ImageCache
 from workers.images.index import DatasetIndex
 
@@ -78,10 +80,50 @@ def test_a_changed_file_leaves_nothing_behind(index: DatasetIndex, settings: Set
     assert not list(settings.images_folder.rglob("pixels.npy"))
 
 
-def test_stopping_leaves_nothing_behind(index: DatasetIndex, settings: Settings) -> None:
-    with pytest.raises(Stopped):
-        ImageCache(settings).open(index, SAMPLE, configuration(32), should_stop=lambda: True)
-    assert not list(settings.images_folder.rglob("pixels.npy"))
+class TestAhead:
+    """A model begins while later images are still being decoded."""
+
+    @pytest.fixture
+    def held(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Images are decoded two at a time, all but the first two only once the event is set."""
+        monkeypatch.setattr(cache, "CHUNK", 2)
+        go_on = threading.Event()
+        read = DatasetIndex.read
+
+        def slow(index: DatasetIndex, position: int, settings: Settings) -> Image.Image:
+            if position not in SAMPLE[:2]:
+                go_on.wait(20)
+            return read(index, position, settings)
+
+        monkeypatch.setattr(DatasetIndex, "read", slow)
+        return go_on
+
+    def test_first_rows_are_there_before_the_last(
+        self, index: DatasetIndex, settings: Settings, held: threading.Event
+    ) -> None:
+        events: list[Progress] = []
+        with ImageCache(settings).open(index, SAMPLE, configuration(32), ahead=True, progress=events.append) as images:
+            images.wait(2)
+            transform = transforms.build(configuration(32))
+            np.testing.assert_array_equal(images.pixels[0], transform(index.read(SAMPLE[0], settings)))
+            assert not images.pixels[3].any()
+            held.set()
+            assert images.wait(4) > 0
+        assert [(event.stage, event.done, event.total) for event in events][-1] == ("decode", 4, 4)
+        with ImageCache(settings).open(index, SAMPLE, configuration(32)) as again:
+            assert again.decoded == 0
+            np.testing.assert_array_equal(again.pixels, images.pixels)
+
+    def test_a_changed_file_is_told_to_the_one_that_waits_and_leaves_nothing_behind(
+        self, index: DatasetIndex, settings: Settings, image_folder: Path, held: threading.Event
+    ) -> None:
+        (image_folder / index.paths[SAMPLE[3]]).write_bytes(b"changed")
+        with ImageCache(settings).open(index, SAMPLE, configuration(32), ahead=True) as images:
+            images.wait(2)
+            held.set()
+            with pytest.raises(DatasetChanged, match=index.paths[SAMPLE[3]]):
+                images.wait(4)
+        assert not list(settings.images_folder.rglob("pixels.npy"))
 
 
 class TestQuota:

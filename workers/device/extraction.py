@@ -56,12 +56,18 @@ def extract(command: ExtractionCommand, settings: Settings, progress: TellProgre
 
         with _timed(seconds, "decode"):
             images = ImageCache(settings).open(
-                index, sample, command.card.input, also=command.transforms_of_job, progress=progress
+                index,
+                sample,
+                command.card.input,
+                also=command.transforms_of_job,
+                progress=progress,
+                # A CPU is as busy decoding as it is with the model.
+                ahead=device.type != "cpu",
             )
         with images, _timed(seconds, "forward"):
             rows = run(
                 loaded,
-                images.pixels,
+                images,
                 list(wanted),
                 batch_size=command.batch_size or settings.batch_size,
                 device=device,
@@ -71,6 +77,8 @@ def extract(command: ExtractionCommand, settings: Settings, progress: TellProgre
                 progress=progress,
             )
             rows.check_finite()
+        seconds["forward"] -= rows.waited_seconds
+        seconds["decode"] += rows.waited_seconds
         report = report.model_copy(
             update={
                 "models_loaded": 1,

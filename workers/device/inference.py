@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,15 @@ from workers.store.features import HEAD
 FIRST_BATCH_SIZE = {"cuda": 256, "mps": 64, "cpu": 16}
 
 
+class Images(Protocol):
+    """Pixels (N, H, W, 3) uint8, of which a row may be read once `wait` has returned for it."""
+
+    pixels: NDArray[np.uint8]
+
+    def wait(self, stop: int) -> float:
+        """Return once the first ``stop`` rows hold pixels, with the seconds that this took."""
+
+
 class Rows:
     """What a model gave for each image, in order, in files without a name that vanish with this object or its process.
 
@@ -32,12 +42,14 @@ class Rows:
 
     Attributes:
         batch_size: of every batch but the last.
+        waited_seconds: for images that were not decoded yet.
         outputs: layer -> (N, D) float32.
         probabilities: (N, S) float32, or None for a model without a classifier.
     """
 
     def __init__(self, batch_size: int, count: int, scratch: Path) -> None:
         self.batch_size = batch_size
+        self.waited_seconds = 0.0
         self.outputs: dict[str, NDArray[np.float32]] = {}
         self.probabilities: NDArray[np.float32] | None = None
         self._count = count
@@ -81,7 +93,7 @@ class Rows:
 
 def run(
     loaded: LoadedModel,
-    pixels: NDArray[np.uint8],
+    images: Images,
     layers: Sequence[str],
     *,
     batch_size: int,
@@ -94,7 +106,7 @@ def run(
     """Run the model over all images. Its batch normalisations are folded: `loaded` is of no use for anything else.
 
     Args:
-        pixels: (N, H, W, 3) uint8.
+        images: their pixels, perhaps still being decoded.
         layers: module names, or ``HEAD``.
         batch_size: the first to try, halved until a batch fits; 0 is the device's own choice. Every attempt starts
             anew, since rows of two batch sizes would differ in the last bits.
@@ -109,14 +121,14 @@ def run(
         StorageFull: the disk has no room for the rows.
     """
     model = loaded.module.to(device)
-    height, width = pixels.shape[1:3]
+    height, width = images.pixels.shape[1:3]
     fold_batch_norms(model, torch.zeros(1, 3, height, width, device=device), kept=layers)
     model = model.to(memory_format=torch.channels_last)
     batch_size = batch_size or max(1, int(FIRST_BATCH_SIZE[device.type] / max(1.0, height * width / 224**2)))
     while True:
         try:
-            rows = Rows(batch_size, len(pixels), scratch)
-            return _attempt(model, loaded.card.input, pixels, layers, rows, device, precision, compiled, progress)
+            rows = Rows(batch_size, len(images.pixels), scratch)
+            return _attempt(model, loaded.card.input, images, layers, rows, device, precision, compiled, progress)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -132,7 +144,7 @@ def run(
 def _attempt(
     model: nn.Module,
     config: InputConfiguration,
-    pixels: NDArray[np.uint8],
+    images: Images,
     layers: Sequence[str],
     rows: Rows,
     device: torch.device,
@@ -148,17 +160,17 @@ def _attempt(
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (config.mean, config.std))
 
     def tell(done: int) -> None:
-        progress(Progress(stage="forward", done=done, total=len(pixels), batch_size=rows.batch_size))
+        progress(Progress(stage="forward", done=done, total=len(images.pixels), batch_size=rows.batch_size))
 
     tell(0)
     pending: _Pending | None = None
     try:
         with torch.inference_mode(), half, watch_layers(model, inner) as seen:
-            for start, batch in _batches(pixels, rows.batch_size, device):
-                images = batch.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+            for start, batch in _batches(images, rows, device):
+                inputs = batch.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
                 if compiled:
-                    images = _filled_up(images, rows.batch_size)
-                features, logits = run_batch(model, images.contiguous(memory_format=torch.channels_last))
+                    inputs = _filled_up(inputs, rows.batch_size)
+                features, logits = run_batch(model, inputs.contiguous(memory_format=torch.channels_last))
                 if absent := [layer for layer in inner if layer not in seen]:
                     raise ValueError(f"the forward pass does not go through {', '.join(absent)}")
                 outputs = {layer: seen[layer] for layer in inner} | ({HEAD: features} if HEAD in layers else {})
@@ -208,10 +220,13 @@ def _fetched(tensor: Tensor) -> Tensor:
     return pinned.copy_(tensor, non_blocking=True)
 
 
-def _batches(pixels: NDArray[np.uint8], batch_size: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+def _batches(images: Images, rows: Rows, device: torch.device) -> Iterator[tuple[int, Tensor]]:
     """(start, (B, H, W, 3) uint8 on the device); on CUDA through pinned memory, so that the copy overlaps the model."""
-    for start in range(0, pixels.shape[0], batch_size):
-        batch = torch.from_numpy(np.array(pixels[start : start + batch_size]))
+    count = len(images.pixels)
+    for start in range(0, count, rows.batch_size):
+        stop = min(start + rows.batch_size, count)
+        rows.waited_seconds += images.wait(stop)
+        batch = torch.from_numpy(np.array(images.pixels[start:stop]))
         if device.type == "cuda":
             batch = batch.pin_memory()
         yield start, batch.to(device, non_blocking=device.type == "cuda")

@@ -5,7 +5,9 @@ All transforms that a job still needs are filled by the same decode, so a hundre
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -16,7 +18,7 @@ from app.contracts.models import InputConfiguration
 from app.contracts.progress import Progress, TellProgress
 from app.processes.threads import thread_count
 from app.settings import Settings
-from workers.errors import Stopped, StorageFull
+from workers.errors import StorageFull
 from workers.images import transforms
 from workers.images.index import DatasetIndex
 from workers.store import disk
@@ -40,6 +42,10 @@ class CachedImages:
         self.pixels: NDArray[np.uint8] = np.load(entry.folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
         self.decoded = decoded
 
+    def wait(self, stop: int) -> float:
+        """Return once the first ``stop`` rows hold pixels, with the seconds that this took."""
+        return 0.0
+
     def close(self) -> None:
         """Let the array be evicted again."""
         self._entry.close()
@@ -49,6 +55,75 @@ class CachedImages:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class ImagesAhead:
+    """The pixels of one sample while a thread decodes them, for a model that begins with the first ones.
+
+    Attributes:
+        pixels, decoded: as of `CachedImages`; a row holds pixels once `wait` has said so.
+    """
+
+    def __init__(self, steps: Iterator[tuple[NDArray[np.uint8], int]], progress: TellProgress) -> None:
+        """``steps``: gives the array, and how many rows hold pixels; at its end the array is in the cache."""
+        self._steps, self._progress = steps, progress
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._ended = self._told = False
+        self.pixels, self._ready = next(steps)
+        self.decoded = len(self.pixels)
+
+    def start(self, lock: ExitStack) -> None:
+        """Decode in a thread, and release ``lock`` at the end."""
+        self._thread = threading.Thread(target=self._run, args=(lock,), name="decoding", daemon=True)
+        self._thread.start()
+
+    def wait(self, stop: int) -> float:
+        """As of `CachedImages`.
+
+        Raises:
+            DatasetChanged: a file is not what was inspected.
+        """
+        started = time.perf_counter()
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._ready >= stop)
+        self._tell()
+        if self._error is not None:
+            raise self._error
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        """Return once all images are decoded, since other models need them too."""
+        self._thread.join()
+        self._tell()
+
+    def __enter__(self) -> "ImagesAhead":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run(self, lock: ExitStack) -> None:
+        with lock:
+            try:
+                for _, ready in self._steps:
+                    self._advance(ready)
+            except BaseException as error:
+                self._error = error
+        self._ended = True
+        self._advance(self._ready)
+
+    def _advance(self, ready: int) -> None:
+        with self._changed:
+            self._ready = ready
+            self._changed.notify_all()
+
+    def _tell(self) -> None:
+        # By the thread that waits, since messages of two threads would mix. All count as decoded once they are kept.
+        if not self._told and self._error is None:
+            self._told = self._ended
+            done = self.decoded if self._ended else min(self._ready, self.decoded - 1)
+            self._progress(Progress(stage="decode", done=done, total=self.decoded))
 
 
 class ImageCache:
@@ -69,9 +144,9 @@ class ImageCache:
         config: InputConfiguration,
         *,
         also: Iterable[InputConfiguration] = (),
-        progress: TellProgress | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> CachedImages:
+        progress: TellProgress = lambda event: None,
+        ahead: bool = False,
+    ) -> CachedImages | ImagesAhead:
         """Give the pixels for the input configuration ``config``, decoding if needed.
 
         Args:
@@ -81,7 +156,7 @@ class ImageCache:
             also: configurations that the job will ask for later. If images are decoded now, these are filled in the
                 same pass, as far as the quota allows.
             progress: told of the images that are decoded.
-            should_stop: asked now and then.
+            ahead: return while images are still being decoded; ask ``wait`` before reading a row.
 
         Raises:
             DatasetChanged: a file is not what was inspected.
@@ -93,12 +168,19 @@ class ImageCache:
         if found := self._find(key):
             return found
         # One decoder a sample, whatever the transform: a second process waits, and then mostly finds its array.
-        with self._entries.lock(source, should_stop=should_stop):
+        with ExitStack() as lock:
+            lock.enter_context(self._entries.lock(source))
             if found := self._find(key):
                 return found
             needed = self._missing(source, key, config, also, sample.size)
-            self._decode(index, sample, needed, progress, should_stop)
-            return CachedImages(self._entries.open(key), sample.size)
+            images = ImagesAhead(self._decode(index, sample, needed), progress)
+            images.start(lock.pop_all())
+        if ahead:
+            return images
+        with images:
+            for start in range(0, sample.size, CHUNK):
+                images.wait(min(start + CHUNK, sample.size))
+        return CachedImages(self._entries.open(key), sample.size)
 
     def _find(self, key: str) -> CachedImages | None:
         try:
@@ -130,14 +212,9 @@ class ImageCache:
         return needed
 
     def _decode(
-        self,
-        index: DatasetIndex,
-        sample: NDArray[np.int64],
-        needed: Mapping[str, InputConfiguration],
-        progress: TellProgress | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> None:
-        threads = thread_count(self._settings)
+        self, index: DatasetIndex, sample: NDArray[np.int64], needed: Mapping[str, InputConfiguration]
+    ) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        """The array of the first configuration, and how many of its rows hold pixels."""
         # Left in reverse: the asked array, entered first, is committed last and cannot be evicted for the others.
         with ExitStack() as stack:
             outputs = []
@@ -151,7 +228,9 @@ class ImageCache:
                     disk.reserve(file.fileno(), (folder / "pixels.npy").stat().st_size)
                 stack.callback(pixels.flush)
                 outputs.append((transforms.build(config), pixels))
-            pool = stack.enter_context(ThreadPoolExecutor(threads))
+            pool = stack.enter_context(ThreadPoolExecutor(thread_count(self._settings)))
+            asked = outputs[0][1]
+            yield asked, 0
 
             def decode_row(row: int) -> None:
                 image = index.read(int(sample[row]), self._settings)
@@ -161,10 +240,7 @@ class ImageCache:
             for start in range(0, sample.size, CHUNK):
                 stop = min(start + CHUNK, sample.size)
                 list(pool.map(decode_row, range(start, stop)))
-                if should_stop is not None and should_stop():
-                    raise Stopped("decoding was stopped")
-                if progress is not None:
-                    progress(Progress(stage="decode", done=stop, total=int(sample.size)))
+                yield asked, stop
 
 
 def _bytes(config: InputConfiguration, count: int) -> int:
