@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from app import cli_client, cli_finetune, cli_keys
 from app.cli_keys import commands as key_commands
@@ -86,6 +87,8 @@ def serve(
             application,
             host=settings.host,
             port=settings.port,
+            # The faster parser bounds no header.
+            http="h11",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=5,
@@ -147,8 +150,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @app.command("worker")
-def start_worker() -> None:
+def start_worker(
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, mps, cuda or cuda:1; default: FORERANK_DEVICE.")
+    ] = None,
+    queues: Annotated[
+        str | None, typer.Option(help="Which queues to serve, separated by commas; default: FORERANK_QUEUES, or all.")
+    ] = None,
+) -> None:
     """Start a worker: one per device. It needs the extra `worker` (torch, torchvision, timm)."""
+    given = {"device": device, "queues": queues}
+    chosen = {f"FORERANK_{name.upper()}": value for name, value in given.items() if value is not None}
+    os.environ.update(chosen)
+    try:
+        Settings()
+    except ValidationError as error:
+        reasons = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        raise typer.BadParameter(reasons) from error
     os.execv(sys.executable, WORKER)  # noqa: S606 - our own module replaces this process
 
 

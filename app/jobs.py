@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.db.repositories.unfinished import inspection_job
 from app.db.schedule_tables import Schedule
 from app.db.session import Database
+from app.settings import Queue as Queue
 from app.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -40,19 +41,6 @@ class HeldSchedule:
     cron: str
     time_zone: str
     fired: datetime | None = field(default=None, compare=False)
-
-
-class Queue(StrEnum):
-    """Where work waits."""
-
-    RANKINGS = "rankings"
-    INSPECTIONS = "inspections"
-    DEVICE = "device"
-    SCORING = "scoring"
-    TRIALS = "trials"
-    DELIVERIES = "deliveries"
-    SCHEDULES = "schedules"
-    RETENTION = "retention"
 
 
 class Workflow(StrEnum):

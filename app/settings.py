@@ -1,6 +1,7 @@
 """Every setting, read from the environment (prefix ``FORERANK_``). Units stand in the names."""
 
 import os
+from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +14,20 @@ from sqlalchemy.exc import ArgumentError
 
 # Of a process that computes: threads that wait by spinning take the cores from other processes and libraries.
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+
+
+class Queue(StrEnum):
+    """Where work waits."""
+
+    RANKINGS = "rankings"
+    INSPECTIONS = "inspections"
+    DEVICE = "device"
+    SCORING = "scoring"
+    TRIALS = "trials"
+    DELIVERIES = "deliveries"
+    SCHEDULES = "schedules"
+    RETENTION = "retention"
+
 
 Roots = Annotated[tuple[Path, ...], NoDecode]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -65,6 +80,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug to error.")
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu.")
+    queues: Annotated[tuple[Queue, ...], NoDecode] = Field(
+        (), description="Which queues a worker serves, separated by commas. Empty: all."
+    )
     threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
     batch_size: int = Field(0, ge=0, description="Images a forward pass. 0: found by halving until it fits memory.")
     precision: Precision = Field(
@@ -138,6 +156,13 @@ class Settings(BaseSettings):
     evidence_history_days: float = Field(0, ge=0, description="Evidence that was not used for this long goes.")
     evidence_history_count: int = Field(0, ge=0, description="Pieces of evidence kept, those used last.")
 
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
     @field_validator("data_roots", "model_roots", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -197,6 +222,8 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 text = value.get_secret_value()
+            elif name == "queues":
+                text = ",".join(value)
             elif isinstance(value, tuple):
                 text = os.pathsep.join(map(str, value))
             else:
@@ -233,6 +260,11 @@ class Settings(BaseSettings):
     def zoo_folder(self) -> Path:
         """Weights that ``forerank zoo install`` fetched; always a model root."""
         return self.home / "zoo"
+
+    @property
+    def served_queues(self) -> tuple[Queue, ...]:
+        """Of a worker."""
+        return self.queues or tuple(Queue)
 
     @property
     def is_loopback(self) -> bool:

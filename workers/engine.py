@@ -141,6 +141,15 @@ def queues_with_work(session: Session) -> frozenset[str]:
     return frozenset(session.scalars(select(jobs.c.queue_name).where(waits, in_flight).distinct()))
 
 
+def earliest_priority(session: Session, queue: Queue, first: int, last: int) -> int | None:
+    """Of the queue's jobs in flight whose priority lies between these; None without any."""
+    jobs = _jobs(session)
+    in_flight = jobs.c.status.in_([literal_column(f"'{ENQUEUED}'"), literal_column(f"'{PENDING}'")])
+    wanted = (jobs.c.queue_name == queue.value, jobs.c.priority.between(first, last))
+    earliest: int | None = session.scalar(select(func.min(jobs.c.priority)).where(in_flight, *wanted))
+    return earliest
+
+
 def stranded_jobs(session: Session, version: str) -> dict[str, int]:
     """Version of the application -> number of its jobs in flight, which no worker of ``version`` takes."""
     jobs = _jobs(session)
@@ -289,5 +298,6 @@ def _table(schema: str | None) -> TableClause:
         "started_at_epoch_ms",
         "updated_at",
         "parent_workflow_id",
+        "priority",
     )
     return table("workflow_status", *(column(name) for name in names), schema=schema)

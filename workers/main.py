@@ -148,7 +148,7 @@ def run(settings: Settings) -> None:
     engine.widen_retries()
     engine.look_at_delays_every(max(settings.polling_seconds, settings.webhook_first_pause_seconds))
     DBOS(config=configuration(settings, executor))
-    DBOS.listen_queues([queue.value for queue in jobs.Queue])
+    DBOS.listen_queues([queue.value for queue in settings.served_queues])
     DBOS.launch()
     register_queues(settings)
     waiting = WaitingWork(database, settings.polling_seconds, engine.runs_jobs)
@@ -166,9 +166,16 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     when_parent_ends(stop.set)
-    catalog = (settings, parts.extractor, database)
-    threading.Thread(target=publish_catalog, args=catalog, name="catalog", daemon=True).start()
-    log.info("worker started", executor=executor, device=settings.device, database=database.engine.dialect.name)
+    if jobs.Queue.DEVICE in settings.served_queues:
+        catalog = (settings, parts.extractor, database)
+        threading.Thread(target=publish_catalog, args=catalog, name="catalog", daemon=True).start()
+    log.info(
+        "worker started",
+        executor=executor,
+        device=settings.device,
+        queues=[queue.value for queue in settings.served_queues],
+        database=database.engine.dialect.name,
+    )
     stop.wait()
     log.info("worker stops", executor=executor)
     _close(parts, liveness, repeated)

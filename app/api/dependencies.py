@@ -1,6 +1,6 @@
 """What routes ask for in their signatures."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -71,7 +71,7 @@ def _transaction(request: Request, database: DatabaseDep) -> Iterator[Session]:
         yield session
 
 
-def _reading(database: DatabaseDep) -> Iterator[Session]:
+async def _reading(database: DatabaseDep) -> AsyncIterator[Session]:
     with database.reading() as session:
         yield session
 

@@ -9,7 +9,7 @@ class RankingWork(Contract):
     Attributes:
         extract: ids of models that lack evidence.
         score: ids of models that lack scores only.
-        priority: of the jobs.
+        priority: of the ranking; the jobs of its models take turns with those of other rankings of its class.
         in_flight: how many models may be under way at once.
         trial: whether there is one.
     """

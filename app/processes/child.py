@@ -42,6 +42,7 @@ def main() -> None:
     role, settings = Role(**first["role"]), Settings(**first["settings"])
     commands: Commands = importlib.import_module(role.module).commands(settings)
     limit_memory(role, settings)
+    os.nice(role.niceness)
 
     def send(message: dict[str, Any]) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")

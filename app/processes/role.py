@@ -7,6 +7,9 @@ from typing import Any
 from app.contracts.progress import TellProgress
 from app.settings import Settings
 
+# Of what computes for minutes: an API on the same cores answers at once, and alone it is as fast as without.
+YIELDING = 10
+
 Command = Callable[[Mapping[str, Any], TellProgress], Any]
 Commands = Mapping[str, Command]
 
@@ -27,6 +30,7 @@ class Role:
         memory_setting: the field that limits the memory that the process may take beyond what its libraries take, in
             megabytes; 0 is four fifths of the machine's. Beyond it an allocation fails. Linux only, and host memory
             only: what a GPU has is limited by itself.
+        niceness: how much it lets other processes have the processor first, from 0 to 19.
         threads: that computing libraries may start; None: as many as `thread_count` says.
         remedy: what to do when the process was probably killed for its memory.
     """
@@ -36,6 +40,7 @@ class Role:
     time_setting: str | None = None
     processor_setting: str | None = None
     memory_setting: str | None = None
+    niceness: int = 0
     threads: int | None = None
     remedy: str = ""
 

@@ -11,7 +11,7 @@ from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import Trials
-from app.db.tables import Model, Ranking, RankingModel, Score
+from app.db.tables import Dataset, Model, Ranking, RankingModel, Score
 from app.schemas.base import Problem
 from app.schemas.rankings import (
     EnsembleAnswer,
@@ -36,6 +36,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
     counts = Rankings(session).model_counts([ranking.id for ranking in rankings])
     counters = Rankings(session).counters(rankings)
     left = seconds_left(session, rankings)
+    targets = Datasets(session).get_many(ranking.target_id for ranking in rankings)
     return [
         RankingAnswer(
             id=ranking.id,
@@ -45,7 +46,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
             created_at=ranking.created_at,
             state=ranking.state,
             problem=Problem.of(ranking.problem),
-            target=_target(session, ranking),
+            target=_target(ranking, targets.get(ranking.target_id)),
             zoo=ranking.request.zoo,
             metrics=[metric.name for metric in ranking.request.metrics],
             priority=ranking.request.priority,
@@ -60,8 +61,7 @@ def answers(session: Session, rankings: list[Ranking]) -> list[RankingAnswer]:
     ]
 
 
-def _target(session: Session, ranking: Ranking) -> TargetAnswer:
-    dataset = Datasets(session).get(ranking.target_id)
+def _target(ranking: Ranking, dataset: Dataset | None) -> TargetAnswer:
     return TargetAnswer(
         id=ranking.target_id,
         name=dataset.name if dataset else ranking.request.target,
@@ -87,7 +87,7 @@ def table(session: Session, ranking: Ranking) -> ResultsAnswer:
     return ResultsAnswer(
         ranking_id=ranking.id,
         state=ranking.state,
-        target=_target(session, ranking),
+        target=_target(ranking, Datasets(session).get(ranking.target_id)),
         metrics=[
             RankedMetric(
                 name=metric.name,

@@ -1,16 +1,13 @@
-"""Rankings submitted together run one after the other: by class, and within a class the oldest first."""
+"""Rankings begin by class, and within a class the oldest first."""
 
 from collections.abc import Iterator
 
 import pytest
 from dbos import DBOSClient
 from dbos._sys_db import SystemDatabase
-from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app.db.session import Database
-from app.db.tables import Ranking
-from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, SOONEST, Queue, Workflow, engine_url, ranking_priority
+from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, SOONEST, Queue, engine_url, ranking_priority
 from app.settings import Settings
 
 LARGEST_PRIORITY = 2**31 - 1
@@ -40,9 +37,7 @@ def submit(client: TestClient, priority: str) -> str:
     return str(answer.json()["id"])
 
 
-def test_a_ranking_has_the_device_until_it_is_done(
-    app_client: TestClient, database: Database, engine: DBOSClient
-) -> None:
+def test_rankings_begin_by_class_and_the_oldest_first(app_client: TestClient, engine: DBOSClient) -> None:
     app_client.post("/v1/datasets", json={"location": "builtin:digits"})
     app_client.post("/v1/models", json={"model": "resnet18.a1_in1k"})
     submitted = [
@@ -50,23 +45,6 @@ def test_a_ranking_has_the_device_until_it_is_done(
     ]
     expected = [job for wanted in ("high", "normal", "low") for name, job in submitted if name == wanted]
     assert taken_in_order(engine, Queue.RANKINGS) == expected
-
-    with database.reading() as session:
-        priorities = {row.id: row.priority for row in session.scalars(select(Ranking))}
-    for model in ("first", "second", "third"):
-        for _, job in submitted:
-            engine.enqueue(
-                {
-                    "workflow_name": Workflow.EXTRACT.value,
-                    "queue_name": Queue.DEVICE.value,
-                    "workflow_id": f"{job}-{model}",
-                    "app_version": APPLICATION_VERSION,
-                    "priority": priorities[job],
-                }
-            )
-    inspected, *forward_passes = taken_in_order(engine, Queue.DEVICE)
-    assert inspected.startswith("inspect-")
-    assert forward_passes == [f"{job}-{model}" for job in expected for model in ("first", "second", "third")]
 
 
 def test_priorities_fit_the_engine_and_no_class_reaches_into_the_next() -> None:

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dbos import DBOSClient
 from PIL import Image
 from pydantic import TypeAdapter
 
 from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.contracts.models import ModelSpec
+from app.db.session import Database
+from app.jobs import APPLICATION, JSON, engine_url
 from app.settings import SLEEPING_THREADS, Settings
+from tests.conftest import NewDatabase
+from tests.workers.queues import Queues
 from workers.device.extractor import Extractor
 from workers.images.index import DatasetIndex
 from workers.images.reading import ImageFile, read_image
@@ -128,3 +133,15 @@ def model_spec(settings: Settings, saved_model: Callable[..., Path]) -> Callable
 def extractor(settings: Settings) -> Iterator[Extractor]:
     with Extractor(settings) as process:
         yield process
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def queues(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Queues]:
+    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
+    settings = settings.model_copy(update={"database_url": make()})
+    settings = Settings(**settings.model_dump(exclude_unset=True))
+    database = Database(settings.url)
+    client = DBOSClient(system_database_url=engine_url(settings), serializer=JSON, application_name=APPLICATION)
+    yield Queues(database, client)
+    client.destroy()
+    database.close()

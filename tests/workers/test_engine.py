@@ -1,82 +1,23 @@
 """Who holds a job, who is to blame when its worker dies, and what becomes of jobs that run nowhere."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dbos import DBOSClient, _sys_db_postgres, _workflow_commands
-from sqlalchemy import event, text
+from dbos import _sys_db_postgres, _workflow_commands
+from sqlalchemy import event
 
 from app.db.repositories.workers import Workers
 from app.db.session import Database
-from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, Queue, engine_url
+from app.jobs import APPLICATION_VERSION, Queue
 from app.settings import Settings
-from tests.conftest import NewDatabase
+from tests.workers.queues import Queues
 from workers import durable, engine
 from workers import waiting as waiting_work
-from workers.engine import Abandoned, Lease
+from workers.engine import Abandoned
 from workers.liveness import Liveness
 from workers.waiting import WaitingWork
-
-
-@dataclass
-class Queues:
-    """The engine's own queues, and what they say of a job."""
-
-    database: Database
-    client: DBOSClient
-    owners: dict[str, str] = field(default_factory=dict)
-
-    def put(self, job: str, queue: Queue, *, version: str = APPLICATION_VERSION) -> None:
-        self.owners[job] = ""
-        self.client.enqueue(
-            {
-                "workflow_name": "any",
-                "queue_name": queue.value,
-                "workflow_id": job,
-                "app_version": version,
-                "priority": 1,
-            }
-        )
-
-    def take(self, queue: Queue, executor: str, *, owner: str, version: str = APPLICATION_VERSION) -> list[str]:
-        """What a worker takes of a queue."""
-        taken, _ = self.client._sys_db.start_queued_workflows(
-            self.client.register_queue(queue.value, worker_concurrency=1), executor, version, None, 0, owner_xid=owner
-        )
-        return taken
-
-    def run(self, job: str, queue: Queue, executor: str) -> Lease:
-        """Have a worker take the job."""
-        if job not in self.owners:
-            self.put(job, queue)
-        owner = f"{self.owners[job]}-{executor}"
-        assert self.take(queue, executor, owner=owner) == [job]
-        self.owners[job] = owner
-        return Lease(job, owner)
-
-    def state(self, job: str) -> tuple[str, int]:
-        """Status, and the attempts that count against the job."""
-        schema = "" if self.database.is_sqlite else "dbos."
-        query = f"SELECT status, recovery_attempts FROM {schema}workflow_status WHERE workflow_uuid = :job"
-        with self.database.reading() as session:
-            status, attempts = session.execute(text(query), {"job": job}).one()
-        return status, attempts
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def queues(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Queues]:
-    make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
-    settings = settings.model_copy(update={"database_url": make()})
-    settings = Settings(**settings.model_dump(exclude_unset=True))
-    database = Database(settings.url)
-    client = DBOSClient(system_database_url=engine_url(settings), serializer=JSON, application_name=APPLICATION)
-    yield Queues(database, client)
-    client.destroy()
-    database.close()
 
 
 def die(queues: Queues, *, count_deaths: bool = True) -> list[str]:

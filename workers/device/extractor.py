@@ -10,7 +10,7 @@ from app.contracts.models import ModelCard, ModelSpec
 from app.contracts.progress import Progress, TellProgress
 from app.processes.errors import ProcessDied
 from app.processes.parent import ChildProcess
-from app.processes.role import Role
+from app.processes.role import YIELDING, Role
 from app.settings import Settings
 
 EXTRACTOR = Role(
@@ -18,6 +18,7 @@ EXTRACTOR = Role(
     module="workers.device.commands",
     time_setting="extraction_time_limit_seconds",
     memory_setting="extractor_memory_megabytes",
+    niceness=YIELDING,
     remedy="take a smaller FORERANK_BATCH_SIZE",
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningResult
 from app.contracts.progress import TellProgress
 from app.processes.parent import ChildProcess
-from app.processes.role import Role
+from app.processes.role import YIELDING, Role
 from app.settings import Settings
 
 TRAINER = Role(
@@ -13,6 +13,7 @@ TRAINER = Role(
     module="workers.device.training_commands",
     time_setting="trial_time_limit_seconds",
     memory_setting="extractor_memory_megabytes",
+    niceness=YIELDING,
     remedy="take a smaller model or smaller images",
 )
 

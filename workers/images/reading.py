@@ -15,7 +15,7 @@ from app.contracts.datasets import FolderSpec, ManifestSpec
 from app.contracts.progress import TellProgress
 from app.processes.errors import Problem, ProcessDied, TimeLimitExceeded
 from app.processes.pool import ProcessPool
-from app.processes.role import Commands, Role
+from app.processes.role import YIELDING, Commands, Role
 from app.processes.threads import thread_count
 from app.settings import Settings
 from workers.images.candidates import open_image
@@ -30,6 +30,7 @@ READER = Role(
     time_setting="image_time_limit_seconds",
     processor_setting="image_processor_seconds",
     memory_setting="image_memory_megabytes",
+    niceness=YIELDING,
     threads=1,
 )
 

@@ -443,7 +443,7 @@ def conclude(ranking_id: str) -> str:
         rankings.end_unfinished_runs(ranking_id, ModelRunState.FAILED, failure("internal-error", NO_END))
         runs = rankings.models(ranking_id)
         models = Models(session).get_many(run.model_id for run in runs)
-        cells = rankings.scores(ranking_id)
+        cells = rankings.scores(ranking_id, resamples=True)
         trials = list(Trials(session).of(ranking_id))
         records, evaluations = records_of(session, ranking), evaluations_of(session, ranking)
     succeeded = [run for run in runs if run.state is ModelRunState.SUCCEEDED]

@@ -13,6 +13,7 @@ from app.contracts.work import RankingWork
 from app.jobs import APPLICATION_VERSION, SOONEST, Queue, Workflow
 from workers.durable import ATTEMPTS, contract_step, step
 from workers.ranking import steps as ranking_steps
+from workers.ranking.turns import Turns
 from workers.trials.workflow import run_trial
 
 RESULT_POLLING_SECONDS = 0.2
@@ -40,18 +41,23 @@ def rank(ranking_id: str) -> str:
     work = plan(ranking_id)
     extracting: deque[tuple[str, WorkflowHandle[bool]]] = deque()
     scoring: deque[tuple[str, WorkflowHandle[bool]]] = deque()
+    on_device = Turns(Queue.DEVICE, ranking_id, work.priority)
+    among_scorers = Turns(Queue.SCORING, ranking_id, work.priority)
+
+    def start_scoring(model_id: str) -> None:
+        scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, among_scorers.next())))
 
     def score_the_oldest() -> None:
         model_id, handle = extracting.popleft()
         if _result(ranking_id, model_id, handle):
-            scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, work.priority)))
+            start_scoring(model_id)
 
     for model_id in work.score:
-        scoring.append((model_id, _start(score, Queue.SCORING, ranking_id, model_id, work.priority)))
+        start_scoring(model_id)
     for model_id in work.extract:
         if len(extracting) >= work.in_flight:
             score_the_oldest()
-        extracting.append((model_id, _start(extract, Queue.DEVICE, ranking_id, model_id, work.priority)))
+        extracting.append((model_id, _start(extract, Queue.DEVICE, ranking_id, model_id, on_device.next())))
     while extracting:
         score_the_oldest()
     for model_id, handle in scoring:

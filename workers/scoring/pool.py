@@ -1,7 +1,7 @@
 """Warm processes that compute scores and ensembles, so that no metric can hold the worker's interpreter."""
 
 from app.processes.pool import ProcessPool
-from app.processes.role import Role
+from app.processes.role import YIELDING, Role
 from app.processes.threads import thread_count
 from app.settings import Settings
 
@@ -11,6 +11,7 @@ SCORER = Role(
     module="workers.scoring.commands",
     time_setting="scoring_time_limit_seconds",
     memory_setting="scorer_memory_megabytes",
+    niceness=YIELDING,
     remedy="take a smaller sample",
 )
 

@@ -1,5 +1,7 @@
 """Queries on data sets."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import func, or_, select
 
 from app.contracts.caller import Caller
@@ -11,6 +13,11 @@ class Datasets(OwnedRepository[Dataset]):
     """Data sets by id, name and what they are a sample of."""
 
     table = Dataset
+
+    def get_many(self, identifiers: Iterable[str]) -> dict[str, Dataset]:
+        """Id -> data set."""
+        rows = self.session.scalars(select(Dataset).where(Dataset.id.in_(set(identifiers))))
+        return {row.id: row for row in rows}
 
     def hold_owner(self, owner: str) -> None:
         """Let no other transaction that calls this count what the owner stores, until this one ends."""

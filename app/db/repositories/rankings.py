@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import defer
 
 from app.contracts.events import EndEvent, Event, ModelEvent, StateEvent
 from app.contracts.problems import ProblemDocument
@@ -114,6 +115,16 @@ class Rankings(OwnedRepository[Ranking]):
         """The present state alone."""
         return self.session.scalar(select(Ranking.state).where(Ranking.id == ranking_id))
 
+    def running_beside(self, ranking_id: str) -> int:
+        """How many rankings of the same owner are under way, this one included."""
+        owner = select(Ranking.owner).where(Ranking.id == ranking_id).scalar_subquery()
+        number = self.session.scalar(
+            select(func.count())
+            .select_from(Ranking)
+            .where(Ranking.owner == owner, Ranking.state == RankingState.RUNNING)
+        )
+        return number or 0
+
     def move(self, ranking_id: str, state: RankingState, **values: Any) -> bool:
         """Set a new state if the present one may come before it; whether it was set.
 
@@ -142,7 +153,7 @@ class Rankings(OwnedRepository[Ranking]):
     def counters(self, rankings: Sequence[Ranking]) -> dict[str, Counters]:
         """Ranking -> what was computed and what was used again; of a ranking that runs, as far as it is."""
         running = [ranking.id for ranking in rankings if not ranking.state.is_final]
-        sums = self._sums(running)
+        sums = self._sums(running) if running else {}
         return {
             ranking.id: (ranking.counters or Counters()).model_copy(update=sums.get(ranking.id)) for ranking in rankings
         }
@@ -274,16 +285,16 @@ class Rankings(OwnedRepository[Ranking]):
                 break
         return found
 
-    def scores(self, ranking_id: str) -> list[tuple[RankingScore, Score]]:
-        """Every cell of the ranking's table with its score."""
-        return [
-            (cell, score)
-            for cell, score in self.session.execute(
-                select(RankingScore, Score)
-                .join(Score, Score.id == RankingScore.score_id)
-                .where(RankingScore.ranking_id == ranking_id)
-            )
-        ]
+    def scores(self, ranking_id: str, *, resamples: bool = False) -> list[tuple[RankingScore, Score]]:
+        """Every cell of the ranking's table with its score; ``resamples``, which are long, only if asked for."""
+        query = (
+            select(RankingScore, Score)
+            .join(Score, Score.id == RankingScore.score_id)
+            .where(RankingScore.ranking_id == ranking_id)
+        )
+        if not resamples:
+            query = query.options(defer(Score.resamples, raiseload=True))
+        return [(cell, score) for cell, score in self.session.execute(query)]
 
 
 class Scores:

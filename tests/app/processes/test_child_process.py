@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from app.contracts.progress import Progress
@@ -49,6 +51,13 @@ def process(tmp_path: Path) -> Iterator[ChildProcess]:
 
 def limited(tmp_path: Path, **settings: Any) -> ChildProcess:
     return ChildProcess(Settings(home=tmp_path, **settings), LIMITED)
+
+
+def test_a_process_of_a_role_that_yields_lets_others_have_the_processor_first(tmp_path: Path) -> None:
+    with ChildProcess(Settings(home=tmp_path), replace(PLAIN, niceness=3)) as process:
+        process.call("echo", {})
+        assert process.process_id is not None
+        assert psutil.Process(process.process_id).nice() == psutil.Process().nice() + 3
 
 
 class TestCommands:
