@@ -24,10 +24,11 @@ from app import jobs
 from app.contracts.events import ModelEvent
 from app.contracts.question import SampleChoice
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import ResourceState
 from app.db.migrate import upgrade
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Ranking, ResourceState, new_id, now
+from app.db.tables import Dataset, Ranking, new_id, now
 from app.settings import Settings
 
 PORT = 8765

@@ -18,14 +18,15 @@ import numpy as np
 
 from app import jobs as engine
 from app.contracts.datasets import BuiltinSpec
+from app.contracts.states import RankingState, ResourceState, RunState
 from app.db.migrate import upgrade
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings, Scores
 from app.db.repositories.schedules import ScheduleRuns, Schedules
-from app.db.schedule_tables import RunState, Schedule, ScheduleRun
+from app.db.schedule_tables import Schedule, ScheduleRun
 from app.db.session import Database
-from app.db.tables import Dataset, Model, RankingState, ResourceState, Zoo, now
+from app.db.tables import Dataset, Model, Zoo, now
 from app.settings import Settings
 from workers import runtime
 from workers.images.digits import labels

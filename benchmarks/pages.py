@@ -24,21 +24,11 @@ from app.contracts.datasets import BuiltinSpec
 from app.contracts.models import TimmSpec
 from app.contracts.question import IntervalChoice, MetricChoice, SampleChoice
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.contracts.summary import ConsensusSummary, Interval, Summary
 from app.db.migrate import upgrade
 from app.db.session import Database
-from app.db.tables import (
-    Dataset,
-    Model,
-    ModelRunState,
-    Ranking,
-    RankingModel,
-    RankingScore,
-    RankingState,
-    ResourceState,
-    Score,
-    now,
-)
+from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingScore, Score, now
 from app.settings import Settings
 
 PORT = 8766

@@ -12,7 +12,7 @@ from app.api.problems import problem_responses
 from app.api.representations import FINAL_RESPONSES, represent
 from app.api.route import Route
 from app.contracts.finetunes import FineTuneCreate
-from app.db.tables import RankingState
+from app.contracts.states import RankingState
 from app.schemas.finetunes import FineTuningAnswer, TrainingTimeAnswer
 from app.schemas.page import Page
 from app.services import finetunes

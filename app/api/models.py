@@ -10,7 +10,7 @@ from app.api.pagination import ListingDep
 from app.api.paths import ModelPath
 from app.api.problems import problem_responses
 from app.api.route import Route
-from app.db.tables import ResourceState
+from app.contracts.states import ResourceState
 from app.schemas.models import CatalogEntry, ModelAnswer, ModelChange, ModelCreate
 from app.schemas.page import Page
 from app.services import models

@@ -15,7 +15,7 @@ from app.api.representations import (
 from app.api.route import Route
 from app.api.tables import ensembles_csv, results_csv
 from app.contracts.question import RankingCreate
-from app.db.tables import RankingState
+from app.contracts.states import RankingState
 from app.schemas.page import Page
 from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
 from app.services import rankings

@@ -17,7 +17,7 @@ from app.api.representations import (
 )
 from app.api.route import Route
 from app.api.tables import report_csv
-from app.db.schedule_tables import RunState, ScheduleState
+from app.contracts.states import RunState, ScheduleState
 from app.schemas.page import Page
 from app.schemas.schedules import RunAnswer, RunReport, ScheduleAnswer, ScheduleCreate
 from app.services import schedules

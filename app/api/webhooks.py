@@ -9,7 +9,7 @@ from app.api.pagination import ListingDep, PlaceDep
 from app.api.paths import DeliveryPath, WebhookPath
 from app.api.problems import problem_responses
 from app.api.route import Route
-from app.db.webhook_tables import DeliveryState
+from app.contracts.states import DeliveryState
 from app.schemas.page import Page
 from app.schemas.webhooks import (
     DeliveryAnswer,

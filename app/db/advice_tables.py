@@ -1,25 +1,14 @@
 """Trials within rankings, evaluations of rankings, and what models reached when they were fine-tuned."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import Float, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.contracts.base import JsonObject
 from app.contracts.problems import ProblemDocument
+from app.contracts.states import TrialState
 from app.db.tables import Base, Owned, _state, new_id, now
-
-
-class TrialState(StrEnum):
-    """Of one model's trial in a ranking."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    EXCLUDED = "excluded"
-    CUT_OFF = "cut_off"
-    FAILED = "failed"
 
 
 class RankingTrial(Base):

@@ -1,23 +1,15 @@
 """Full fine-tunings and their runs."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import Float, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.contracts.finetunes import FineTuningRequest, FineTuningSplit
 from app.contracts.problems import ProblemDocument
-from app.db.advice_tables import TrialState
+from app.contracts.states import RankingState, RunPurpose, TrialState
 from app.db.columns import JsonOf
-from app.db.tables import Base, Owned, RankingState, _state, new_id, now
-
-
-class RunPurpose(StrEnum):
-    """What a run is for: to choose a learning rate, or to be tested."""
-
-    RATE = "rate"
-    TEST = "test"
+from app.db.tables import Base, Owned, _state, new_id, now
 
 
 class FineTuning(Owned, Base):

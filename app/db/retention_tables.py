@@ -7,8 +7,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.contracts.problems import ProblemDocument
 from app.contracts.retention import Removal
+from app.contracts.states import RunState
 from app.db.columns import JsonOf
-from app.db.schedule_tables import RunState
 from app.db.tables import Base, _state, new_id, now
 
 

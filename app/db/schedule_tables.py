@@ -1,37 +1,14 @@
 """The tables of schedules: what they ask, what each run did, and who was placed where."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.contracts.problems import ProblemDocument
+from app.contracts.states import RunState, ScheduleState
 from app.db.tables import Base, Owned, _state, new_id, now
-
-
-class ScheduleState(StrEnum):
-    """Of a schedule."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    STOPPED = "stopped"
-
-
-class RunState(StrEnum):
-    """Of one run of a schedule."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing will change anymore."""
-        return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
 class Schedule(Owned, Base):

@@ -28,6 +28,7 @@ from app.contracts.models import ModelCard, ModelSpec
 from app.contracts.problems import ProblemDocument
 from app.contracts.rankings import Counters, DrawnSample, EvidenceKeys, RankingRequest
 from app.contracts.scores import DrawnScores
+from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.contracts.summary import Summary
 from app.contracts.zoos import RefusedModel, ZooQuery
 from app.db.columns import JsonOf, UtcDateTime
@@ -43,43 +44,6 @@ def new_id(prefix: str) -> str:
 def now() -> datetime:
     """The present, with its zone."""
     return datetime.now(UTC)
-
-
-class ResourceState(StrEnum):
-    """Of a data set or a model."""
-
-    PENDING = "pending"
-    READY = "ready"
-    FAILED = "failed"
-
-
-class RankingState(StrEnum):
-    """Of a ranking."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing will change any more."""
-        return self in FINAL_STATES
-
-
-FINAL_STATES = frozenset({RankingState.SUCCEEDED, RankingState.FAILED, RankingState.CANCELLED})
-
-
-class ModelRunState(StrEnum):
-    """Of one model in one ranking."""
-
-    QUEUED = "queued"
-    EXTRACTING = "extracting"
-    SCORING = "scoring"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 STORED_AS_JSON: tuple[Any, ...] = (

@@ -1,20 +1,12 @@
 """The tables of webhooks and of what was sent to them."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.contracts.states import DeliveryState
 from app.db.tables import Base, Owned, _state, new_id, now
-
-
-class DeliveryState(StrEnum):
-    """Of a message to a receiver."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
 
 
 class Webhook(Owned, Base):

@@ -6,12 +6,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.contracts.rankings import Counters
+from app.contracts.states import ModelRunState
 from app.db.repositories.models import Models
 from app.db.repositories.placements import Placements
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns
 from app.db.schedule_tables import RunTarget, Schedule, ScheduleRun
-from app.db.tables import ModelRunState, Ranking
+from app.db.tables import Ranking
 from app.schemas.base import Problem
 from app.schemas.schedules import Move, Place, RunReport, TargetReport
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.contracts.base import Body, Name, Text
 from app.contracts.datasets import InspectionProgress, Unreadable
-from app.db.tables import ResourceState
+from app.contracts.states import ResourceState
 from app.schemas.base import OwnedAnswer, Problem
 
 

@@ -5,9 +5,7 @@ from datetime import datetime
 from pydantic import Field, computed_field
 
 from app.contracts.finetunes import FineTuningRequest, FineTuningSplit
-from app.db.advice_tables import TrialState
-from app.db.fine_tuning_tables import RunPurpose
-from app.db.tables import RankingState
+from app.contracts.states import RankingState, RunPurpose, TrialState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from app.contracts.base import Body, JsonObject, Name, Reference, Text
 from app.contracts.catalog import CatalogDetails
 from app.contracts.models import InputConfiguration, ModelInput, ModelSpec
-from app.db.tables import ResourceState
+from app.contracts.states import ResourceState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
 

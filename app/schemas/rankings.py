@@ -9,9 +9,8 @@ from app.contracts.advice import Recommendation
 from app.contracts.base import Body, JsonObject
 from app.contracts.question import EnsembleReading, Members
 from app.contracts.rankings import Counters, DrawnSample
+from app.contracts.states import ModelRunState, RankingState, TrialState
 from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval
-from app.db.advice_tables import TrialState
-from app.db.tables import ModelRunState, RankingState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 from estimators.ensembles.selection import Selection
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.contracts.base import Body
 from app.contracts.retention import Kind
-from app.db.schedule_tables import RunState
+from app.contracts.states import RunState
 from app.schemas.base import Answer, Problem
 
 

@@ -16,9 +16,8 @@ from app.contracts.question import (
     SampleChoice,
 )
 from app.contracts.rankings import Counters
+from app.contracts.states import RankingState, RunState, ScheduleState
 from app.contracts.trials import TrialChoice
-from app.db.schedule_tables import RunState, ScheduleState
-from app.db.tables import RankingState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.contracts.base import Body, JsonObject, Name, Text
-from app.db.webhook_tables import DeliveryState
+from app.contracts.states import DeliveryState
 from app.schemas.base import Answer, OwnedAnswer
 
 Url = Annotated[Text, Field(min_length=1, max_length=2000)]

@@ -3,8 +3,8 @@
 from pydantic import Field, model_validator
 
 from app.contracts.base import LONGEST_LIST, Body, Name, Reference
+from app.contracts.states import ResourceState
 from app.contracts.zoos import ZooQuery
-from app.db.tables import ResourceState
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
 

@@ -10,8 +10,9 @@ from app.contracts.base import LONGEST_NAME
 from app.contracts.caller import Caller
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
 from app.contracts.listing import Listing
+from app.contracts.states import ResourceState
 from app.db.repositories.datasets import Datasets
-from app.db.tables import Dataset, ResourceState
+from app.db.tables import Dataset
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.paths import OutsideRoots, data_roots, index_file, sheet_folder, upload_folder

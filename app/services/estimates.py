@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.question import RankingCreate
+from app.contracts.states import ModelRunState
 from app.db.repositories.measurements import Measurements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings
-from app.db.tables import Model, ModelRunState, Ranking
+from app.db.tables import Model, Ranking
 from app.services import datasets
 from app.services import zoos as zoo_rules
 from app.submission import zoos

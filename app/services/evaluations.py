@@ -8,13 +8,14 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.evaluations import EvaluationCreate, ScoreEvaluation, ScoreTest
+from app.contracts.states import RankingState
 from app.contracts.summary import Summary
 from app.db.advice_tables import Evaluation
 from app.db.repositories.history import History
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import Trials
-from app.db.tables import Model, Ranking, RankingState
+from app.db.tables import Model, Ranking
 from app.errors import Conflict, Invalid
 from app.evaluation import POINTS, TESTED, Truth, evaluate_target
 from app.schemas.evaluations import EvaluationAnswer, EvaluationsAnswer

@@ -11,11 +11,10 @@ from sqlalchemy.orm import Session
 from app.contracts.caller import Caller
 from app.contracts.finetunes import FineTuneCreate
 from app.contracts.listing import Listing
-from app.db.advice_tables import TrialState
-from app.db.fine_tuning_tables import FineTuning, FineTuningRun, RunPurpose
+from app.contracts.states import RankingState, RunPurpose, TrialState
+from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.finetunes import FineTunings
 from app.db.repositories.trials import LIVE_TRIALS
-from app.db.tables import RankingState
 from app.errors import Conflict, NotFound
 from app.jobs import Jobs
 from app.schemas.base import Problem

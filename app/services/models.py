@@ -4,10 +4,11 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.contracts.states import ResourceState
 from app.contracts.zoos import ModelFilter
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.models import Catalog, Models
-from app.db.tables import Model, ResourceState
+from app.db.tables import Model
 from app.errors import Conflict, NotFound
 from app.jobs import Jobs
 from app.schemas.models import CatalogEntry, ModelAnswer, ModelChange, ModelCreate

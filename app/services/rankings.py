@@ -8,14 +8,11 @@ from sqlalchemy.orm import Session
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
 from app.contracts.question import RankingCreate, SampleChoice
+from app.contracts.states import ModelRunState, RankingState
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import Trials
-from app.db.tables import (
-    ModelRunState,
-    Ranking,
-    RankingState,
-)
+from app.db.tables import Ranking
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schemas.page import Page, page_of

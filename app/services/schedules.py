@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.contracts.states import RunState, ScheduleState
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
-from app.db.schedule_tables import RunState, Schedule, ScheduleRun, ScheduleState
+from app.db.schedule_tables import Schedule, ScheduleRun
 from app.db.tables import now
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.contracts.states import DeliveryState
 from app.db.repositories.webhooks import Deliveries, Webhooks
 from app.db.tables import now
-from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState, Webhook
+from app.db.webhook_tables import Delivery, DeliveryAttempt, Webhook
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
 from app.schemas.page import Page, page_of

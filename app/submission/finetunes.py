@@ -4,11 +4,12 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.finetunes import FineTuneCreate, FineTuningChoice, FineTuningRequest
+from app.contracts.states import ResourceState
 from app.db.fine_tuning_tables import FineTuning
 from app.db.repositories.finetunes import FineTunings
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
-from app.db.tables import Dataset, Model, Ranking, ResourceState
+from app.db.tables import Dataset, Model, Ranking
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs, ranking_priority
 from app.submission.rankings import TASK, listed_models, usable_dataset

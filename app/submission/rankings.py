@@ -8,11 +8,12 @@ from app.contracts.caller import Caller
 from app.contracts.events import StateEvent
 from app.contracts.question import MetricChoice, RankingCreate
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import ResourceState
 from app.contracts.tasks import TaskName
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
-from app.db.tables import Dataset, Model, Ranking, RankingModel, ResourceState, Zoo
+from app.db.tables import Dataset, Model, Ranking, RankingModel, Zoo
 from app.errors import Conflict, Invalid
 from app.jobs import Jobs, ranking_priority
 from app.submission import zoos

@@ -9,7 +9,7 @@ from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep,
 from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery
 from app.contracts.listing import Listing
-from app.db.tables import RankingState
+from app.contracts.states import RankingState
 from app.schemas.datasets import DatasetCreate
 from app.schemas.models import ModelCreate
 from app.schemas.zoos import ZooCreate

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import ReaderDep, ReadSessionDep
 from app.contracts.listing import Listing
-from app.db.tables import RankingState
+from app.contracts.states import RankingState
 from app.schemas.rankings import ModelRow
 from app.services import rankings, results
 from app.web.rendering import render

@@ -12,7 +12,7 @@ from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
-from app.db.tables import RankingState
+from app.contracts.states import RankingState
 from app.errors import Invalid, NotFound
 from app.schemas.rankings import ModelRow, RankingAnswer, ResultsAnswer
 from app.services import datasets, estimates, evaluations, models, overview, rankings, results

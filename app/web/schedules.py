@@ -12,7 +12,7 @@ from app.api.model_filters import ModelFilterDep
 from app.api.pagination import CursorQuery
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
-from app.db.tables import RankingState
+from app.contracts.states import RankingState
 from app.errors import NotFound
 from app.schemas.schedules import LeaderboardRow, ScheduleCreate
 from app.services import datasets, leaderboards, overview, rankings, schedules, zoos

@@ -12,11 +12,11 @@ from typer.testing import CliRunner, Result
 
 from app.cli import app as commands
 from app.contracts.retention import Kind, Removal, Rule
+from app.contracts.states import ResourceState, RunState
 from app.db.repositories.models import Models
 from app.db.retention_tables import RetentionRun
-from app.db.schedule_tables import RunState
 from app.db.session import Database
-from app.db.tables import Model, ResourceState
+from app.db.tables import Model
 from app.settings import Settings
 from tests.conftest import NewDatabase, running_api
 from tests.service import free_port

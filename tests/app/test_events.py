@@ -18,9 +18,10 @@ from app.contracts.events import EVENTS, ModelEvent
 from app.contracts.models import TimmSpec
 from app.contracts.question import SampleChoice
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState, new_id
+from app.db.tables import Dataset, Model, Ranking, RankingModel, new_id
 from app.services import events, keys
 from app.settings import Settings
 from tests.app.test_frame import problem

@@ -11,12 +11,12 @@ from app.contracts.advice import AdvisedModel, Recommendation
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.models import TimmSpec
 from app.contracts.problems import failure
+from app.contracts.states import RankingState, ResourceState, RunPurpose, TrialState
 from app.contracts.summary import Summary
-from app.db.advice_tables import TrialState
-from app.db.fine_tuning_tables import FineTuning, FineTuningRun, RunPurpose
+from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.unfinished import Unfinished
 from app.db.session import Database
-from app.db.tables import Dataset, Model, Ranking, RankingState, ResourceState
+from app.db.tables import Dataset, Model, Ranking
 from app.settings import Settings
 from tests.app.test_submission import jobs_of, pointers
 

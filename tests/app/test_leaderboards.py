@@ -7,12 +7,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import RankingState, ResourceState
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
 from app.db.repositories.placements import CONSENSUS, Placements
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, Ranking, RankingState, ResourceState, now
+from app.db.tables import Dataset, Model, Ranking, now
 from app.schedules.report import compare
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key

@@ -19,9 +19,9 @@ from hypothesis.stateful import (
 )
 
 from app.contracts.problems import failure
+from app.contracts.states import ModelRunState, RankingState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import ModelRunState, RankingState
 from app.settings import Settings
 from tests.conftest import NewDatabase, local_client
 

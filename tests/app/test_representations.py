@@ -4,9 +4,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.representations import quality
+from app.contracts.states import ModelRunState, RankingState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import ModelRunState, RankingState
 
 PATHS = ["", "/results", "/results.csv", "/ensembles", "/ensembles.csv"]
 

@@ -3,9 +3,9 @@
 from starlette.testclient import TestClient
 
 from app.contracts.retention import Kind, Removal, Rule
+from app.contracts.states import RunState
 from app.db.repositories.retention import RetentionRuns
 from app.db.retention_tables import RetentionRun
-from app.db.schedule_tables import RunState
 from app.db.session import Database
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.states import ResourceState, RunState
 from app.db.repositories.models import Models
 from app.db.repositories.schedules import ScheduleRuns
-from app.db.schedule_tables import RunState, ScheduleRun
+from app.db.schedule_tables import ScheduleRun
 from app.db.session import Database
-from app.db.tables import Model, ResourceState, now
+from app.db.tables import Model, now
 from app.jobs import HeldSchedule, Jobs
 from app.schemas.schedules import RunReport
 from app.settings import Settings

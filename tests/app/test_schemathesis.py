@@ -19,10 +19,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from app.contracts.states import RankingState
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.workers import Workers
 from app.db.session import Database
-from app.db.tables import RankingState
 from app.settings import Settings
 from tests.app.test_keys import make_key
 from tests.conftest import local_client, running_api

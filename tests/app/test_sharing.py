@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.states import ResourceState
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, ResourceState
+from app.db.tables import Dataset, Model
 from app.settings import Settings
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key

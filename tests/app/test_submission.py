@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.models import TimmSpec
+from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
+from app.db.tables import Dataset, Model, Ranking, RankingModel
 from app.settings import Settings
 
 Add = Callable[..., str]

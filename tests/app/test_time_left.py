@@ -4,9 +4,10 @@ import pytest
 from sqlalchemy import event, update
 from starlette.testclient import TestClient
 
+from app.contracts.states import ModelRunState, RankingState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import ModelRunState, RankingModel, RankingState
+from app.db.tables import RankingModel
 
 MODELS = ["resnet18.a1_in1k", "resnet34.a1_in1k", "resnet50.a1_in1k"]
 

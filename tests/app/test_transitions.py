@@ -10,9 +10,10 @@ from app.contracts.datasets import BuiltinSpec
 from app.contracts.models import TimmSpec
 from app.contracts.question import SampleChoice
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import ModelRunState, RankingState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingEvent, RankingModel, RankingState
+from app.db.tables import Dataset, Model, Ranking, RankingEvent, RankingModel
 from tests.conftest import NewDatabase
 
 RUN_MOVES = {

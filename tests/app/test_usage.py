@@ -8,12 +8,12 @@ from starlette.testclient import TestClient
 
 from app.contracts.datasets import BuiltinSpec
 from app.contracts.models import TimmSpec
-from app.db.advice_tables import TrialState
-from app.db.fine_tuning_tables import FineTuningRun, RunPurpose
+from app.contracts.states import ResourceState, RunPurpose, TrialState
+from app.db.fine_tuning_tables import FineTuningRun
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.finetunes import FineTunings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, ResourceState
+from app.db.tables import Dataset, Model
 from app.errors import QuotaExceeded
 from app.paths import upload_folder
 from app.services import usage

@@ -9,9 +9,10 @@ from starlette.testclient import TestClient
 
 from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.catalog import PublishedModel
+from app.contracts.states import ResourceState
 from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.session import Database
-from app.db.tables import Model, ResourceState, Zoo
+from app.db.tables import Model, Zoo
 from app.jobs import Jobs
 from app.settings import Settings
 from app.submission import zoos

@@ -10,8 +10,9 @@ import pytest
 from dbos import DBOS
 
 from app.contracts.datasets import FolderSpec, ManifestSpec
+from app.contracts.states import ResourceState
 from app.db.session import Database
-from app.db.tables import Dataset, ResourceState
+from app.db.tables import Dataset
 from app.jobs import Jobs, Queue
 from app.settings import Settings
 from tests.conftest import NewDatabase

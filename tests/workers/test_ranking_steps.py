@@ -18,9 +18,10 @@ from app.contracts.models import InputConfiguration, ModelCard, TimmSpec
 from app.contracts.progress import Progress
 from app.contracts.question import EnsembleChoice, MetricChoice, SampleChoice
 from app.contracts.rankings import RankingRequest
+from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.db.repositories.rankings import Rankings
 from app.db.session import Database
-from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
+from app.db.tables import Dataset, Model, Ranking, RankingModel
 from app.jobs import Queue
 from app.settings import Settings
 from tests.conftest import NewDatabase

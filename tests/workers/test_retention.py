@@ -15,26 +15,16 @@ from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.question import MetricChoice, SampleChoice
 from app.contracts.rankings import EvidenceKeys, RankingRequest
 from app.contracts.retention import Kind, Removal
+from app.contracts.states import DeliveryState, ModelRunState, RankingState, ResourceState, RunState
 from app.contracts.zoos import ModelFilter
 from app.db.repositories.placements import Placements
 from app.db.repositories.retention import RetentionRuns
 from app.db.repositories.schedules import ScheduleRuns
 from app.db.retention_tables import RetentionRun
-from app.db.schedule_tables import Placement, RunState, RunTarget, Schedule, ScheduleRun
+from app.db.schedule_tables import Placement, RunTarget, Schedule, ScheduleRun
 from app.db.session import Database
-from app.db.tables import (
-    Dataset,
-    Model,
-    ModelRunState,
-    Ranking,
-    RankingModel,
-    RankingScore,
-    RankingState,
-    ResourceState,
-    Score,
-    now,
-)
-from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState, Webhook
+from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingScore, Score, now
+from app.db.webhook_tables import Delivery, DeliveryAttempt, Webhook
 from app.jobs import Jobs
 from app.settings import Settings
 from tests.conftest import NewDatabase

@@ -13,14 +13,15 @@ from sqlalchemy import text
 from app.contracts.caller import LOCAL_CALLER
 from app.contracts.listing import Listing
 from app.contracts.models import WeightsFileSpec
+from app.contracts.states import ModelRunState, RankingState, ResourceState, RunState, ScheduleState
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.keys import Keys
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
-from app.db.schedule_tables import RunState, Schedule, ScheduleState
+from app.db.schedule_tables import Schedule
 from app.db.session import Database
-from app.db.tables import ApiKey, Dataset, Model, ModelRunState, RankingState, ResourceState, Zoo, ZooModel, now
+from app.db.tables import ApiKey, Dataset, Model, Zoo, ZooModel, now
 from app.jobs import HeldSchedule, Jobs
 from app.settings import Settings
 from tests.conftest import NewDatabase

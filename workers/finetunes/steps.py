@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningRecipe, FineTuningResult
 from app.contracts.finetunes import VALIDATION_SHARE, FineTuningRequest, FineTuningSplit
 from app.contracts.problems import failure
-from app.db.advice_tables import TrialState
-from app.db.fine_tuning_tables import FineTuning, FineTuningRun, RunPurpose
+from app.contracts.states import RankingState, ResourceState, RunPurpose, TrialState
+from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.finetunes import FineTunings
 from app.db.repositories.history import History
 from app.db.repositories.models import Models
 from app.db.repositories.trials import LIVE_TRIALS
-from app.db.tables import Model, RankingState, ResourceState
+from app.db.tables import Model
 from app.tasks.catalog import TASKS
 from workers.errors import Problem, Stopped
 from workers.ranking.planning import Sample, draw

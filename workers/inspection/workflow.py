@@ -13,10 +13,11 @@ from app.contracts.datasets import DatasetSpec, InspectedDataset, InspectionProg
 from app.contracts.models import ModelCard
 from app.contracts.problems import ProblemDocument, failure
 from app.contracts.progress import Progress
+from app.contracts.states import ResourceState
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.models import Models
-from app.db.tables import ResourceState, now
+from app.db.tables import now
 from app.jobs import Workflow
 from app.settings import Settings
 from workers.durable import ATTEMPTS, step

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from app.contracts.advice import AdvisedModel, ExpectedRegret, Recommendation, Rung
-from app.db.advice_tables import Evaluation, FineTunedAccuracy, RankingTrial, TrialState
+from app.contracts.states import ModelRunState, TrialState
+from app.db.advice_tables import Evaluation, FineTunedAccuracy, RankingTrial
 from app.db.repositories.history import History
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
-from app.db.tables import Model, ModelRunState, Ranking
+from app.db.tables import Model, Ranking
 from estimators.comparison.calibration import PUBLISHED, Calibration, calibrate, chances
 from estimators.comparison.history import prior
 from estimators.comparison.recommendation import Recommendation as Order

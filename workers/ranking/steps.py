@@ -15,6 +15,7 @@ from app.contracts.problems import ProblemDocument, failure
 from app.contracts.progress import Progress
 from app.contracts.rankings import RankingRequest
 from app.contracts.scores import Cell, ScoreCommand, ScoreKey, ScoreResult
+from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.contracts.work import RankingWork
 from app.db.outages import is_outage
 from app.db.repositories.datasets import Datasets
@@ -22,7 +23,7 @@ from app.db.repositories.models import Models
 from app.db.repositories.placements import Placements
 from app.db.repositories.rankings import UNFINISHED_RUNS, Rankings, Scores
 from app.db.repositories.trials import Trials
-from app.db.tables import Dataset, Model, ModelRunState, Ranking, RankingModel, RankingState, ResourceState
+from app.db.tables import Dataset, Model, Ranking, RankingModel
 from app.tasks.catalog import TASKS
 from app.tasks.task import Task
 from workers.errors import EvidenceMissing, Problem

@@ -5,9 +5,9 @@ from sqlalchemy.orm import Session
 
 from app.contracts.problems import failure
 from app.contracts.retention import Kind, Removal, Rule
+from app.contracts.states import RunState
 from app.db.repositories.retention import RetentionRuns
 from app.db.retention_tables import RetentionRun
-from app.db.schedule_tables import RunState
 from app.db.tables import now
 from workers.errors import Stopping
 from workers.retention.sources import SOURCES, Found, rules

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.contracts.problems import failure
+from app.contracts.states import ScheduleState
 from app.db.repositories.schedules import ScheduleRuns, Schedules
-from app.db.schedule_tables import Schedule, ScheduleState
+from app.db.schedule_tables import Schedule
 from app.db.session import Database
 from app.db.tables import now
 from app.jobs import HeldSchedule, Jobs

@@ -8,14 +8,15 @@ from sqlalchemy.orm import Session
 from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.problems import ProblemDocument, failure
 from app.contracts.question import RankingCreate
+from app.contracts.states import RankingState, ResourceState, RunState, ScheduleState
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.keys import Keys
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
 from app.db.repositories.unfinished import inspection_job
-from app.db.schedule_tables import RunState, RunTarget, Schedule, ScheduleRun, ScheduleState
-from app.db.tables import RankingState, ResourceState, now
+from app.db.schedule_tables import RunTarget, Schedule, ScheduleRun
+from app.db.tables import now
 from app.errors import ForerankError
 from app.schedules import times
 from app.schedules.report import compose

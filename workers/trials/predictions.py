@@ -7,7 +7,8 @@ import structlog
 from numpy.typing import NDArray
 
 from app.contracts.advice import AdvisedEnsemble
-from app.db.advice_tables import RankingTrial, TrialState
+from app.contracts.states import TrialState
+from app.db.advice_tables import RankingTrial
 from estimators.ensembles.held_out import select_held_out
 from workers.errors import EvidenceMissing
 from workers.store.trials import Predictions, TrialStore

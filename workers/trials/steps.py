@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningRecipe, FineTuningResult
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import failure
+from app.contracts.states import TrialState
 from app.contracts.trials import ImageChoice, TrialChoice
 from app.contracts.work import FoldWork
-from app.db.advice_tables import RankingTrial, TrialState
+from app.db.advice_tables import RankingTrial
 from app.db.repositories.models import Models
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.trials import LIVE_TRIALS, Trials

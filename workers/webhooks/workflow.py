@@ -6,9 +6,10 @@ from datetime import timedelta
 import structlog
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
+from app.contracts.states import DeliveryState
 from app.db.repositories.webhooks import Deliveries, Webhooks, secrets_in_force
 from app.db.tables import now
-from app.db.webhook_tables import DeliveryAttempt, DeliveryState
+from app.db.webhook_tables import DeliveryAttempt
 from app.jobs import APPLICATION_VERSION, SOONEST, Queue, Workflow, delivery_job
 from app.settings import Settings
 from app.webhooks.sender import send

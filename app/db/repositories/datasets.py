@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from sqlalchemy import func, or_, select
 
 from app.contracts.caller import Caller
+from app.contracts.states import FINAL_STATES, ResourceState
 from app.db.repositories.owned import OwnedRepository
-from app.db.tables import FINAL_STATES, Dataset, Ranking, ResourceState
+from app.db.tables import Dataset, Ranking
 
 
 class Datasets(OwnedRepository[Dataset]):

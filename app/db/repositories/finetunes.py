@@ -7,12 +7,12 @@ from sqlalchemy import select, update
 
 from app.contracts.problems import ProblemDocument
 from app.contracts.progress import Progress
-from app.db.advice_tables import TrialState
+from app.contracts.states import RankingState, TrialState
 from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.owned import OwnedRepository
 from app.db.repositories.rankings import RANKINGS_BEFORE
 from app.db.repositories.trials import LIVE_TRIALS
-from app.db.tables import RankingState, now
+from app.db.tables import now
 
 
 class FineTunings(OwnedRepository[FineTuning]):

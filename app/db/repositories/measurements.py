@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import ModelRunState, Ranking, RankingModel, RankingState
+from app.contracts.states import ModelRunState, RankingState
+from app.db.tables import Ranking, RankingModel
 
 
 class Measurements:

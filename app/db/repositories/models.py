@@ -8,21 +8,11 @@ from sqlalchemy.orm import selectinload
 
 from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.catalog import PublishedModel
+from app.contracts.states import FINAL_STATES, ResourceState
 from app.contracts.zoos import ModelFilter
 from app.db.repositories.model_filters import conditions
 from app.db.repositories.owned import OwnedRepository
-from app.db.tables import (
-    FINAL_STATES,
-    ApiKey,
-    CatalogModel,
-    Model,
-    Ranking,
-    RankingModel,
-    ResourceState,
-    Zoo,
-    ZooModel,
-    now,
-)
+from app.db.tables import ApiKey, CatalogModel, Model, Ranking, RankingModel, Zoo, ZooModel, now
 
 
 class Models(OwnedRepository[Model]):

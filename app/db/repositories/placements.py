@@ -7,10 +7,11 @@ from sqlalchemy import ColumnElement, Subquery, and_, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
+from app.contracts.states import RankingState
 from app.contracts.zoos import ModelFilter
 from app.db.repositories.model_filters import conditions
 from app.db.schedule_tables import Placement
-from app.db.tables import Model, Ranking, RankingState
+from app.db.tables import Model, Ranking
 
 CONSENSUS = "consensus"
 CHUNK = 5000

@@ -12,16 +12,14 @@ from app.contracts.events import EndEvent, Event, ModelEvent, StateEvent
 from app.contracts.problems import ProblemDocument
 from app.contracts.rankings import Counters
 from app.contracts.scores import ScoreKey
+from app.contracts.states import FINAL_STATES, ModelRunState, RankingState
 from app.db.repositories.owned import OwnedRepository
 from app.db.tables import (
-    FINAL_STATES,
     Dataset,
-    ModelRunState,
     Ranking,
     RankingEvent,
     RankingModel,
     RankingScore,
-    RankingState,
     Score,
     SubmissionCounter,
     new_id,

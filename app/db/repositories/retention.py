@@ -11,22 +11,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import InstrumentedAttribute
 
 from app.contracts.listing import Listing
+from app.contracts.states import FINAL_STATES, DeliveryState, RankingState
 from app.db.advice_tables import RankingTrial
 from app.db.repositories.schedules import OPEN_RUNS
 from app.db.retention_tables import RetentionRun
 from app.db.schedule_tables import Placement, RunTarget, ScheduleRun
-from app.db.tables import (
-    FINAL_STATES,
-    Base,
-    Ranking,
-    RankingEvent,
-    RankingModel,
-    RankingScore,
-    RankingState,
-    Score,
-    now,
-)
-from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState
+from app.db.tables import Base, Ranking, RankingEvent, RankingModel, RankingScore, Score, now
+from app.db.webhook_tables import Delivery, DeliveryAttempt
 
 # What goes with a row: (table, column that names the row).
 OF_RANKING = (

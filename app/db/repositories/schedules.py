@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.contracts.states import RankingState, RunState, ScheduleState
 from app.db.repositories.owned import OwnedRepository
-from app.db.schedule_tables import RunState, RunTarget, Schedule, ScheduleRun, ScheduleState
-from app.db.tables import ApiKey, Ranking, RankingState
+from app.db.schedule_tables import RunTarget, Schedule, ScheduleRun
+from app.db.tables import ApiKey, Ranking
 
 OPEN_RUNS = (RunState.QUEUED, RunState.RUNNING)
 

@@ -7,7 +7,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.contracts.progress import Progress
-from app.db.advice_tables import RankingTrial, TrialState
+from app.contracts.states import TrialState
+from app.db.advice_tables import RankingTrial
 
 LIVE_TRIALS = (TrialState.WAITING, TrialState.RUNNING)
 

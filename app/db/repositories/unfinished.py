@@ -4,21 +4,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.contracts.problems import ProblemDocument
+from app.contracts.states import FINAL_STATES, ModelRunState, RankingState, ResourceState, RunState
 from app.db.fine_tuning_tables import FineTuning
 from app.db.repositories.finetunes import FineTunings
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns
-from app.db.schedule_tables import RunState, ScheduleRun
-from app.db.tables import (
-    FINAL_STATES,
-    Dataset,
-    Model,
-    ModelRunState,
-    Ranking,
-    RankingState,
-    ResourceState,
-    now,
-)
+from app.db.schedule_tables import ScheduleRun
+from app.db.tables import Dataset, Model, Ranking, now
 
 Waiting = type[Dataset] | type[Model] | type[Ranking] | type[ScheduleRun] | type[FineTuning]
 

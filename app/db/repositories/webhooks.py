@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.contracts.listing import Listing
+from app.contracts.states import DeliveryState
 from app.db.repositories.owned import OwnedRepository
-from app.db.webhook_tables import Delivery, DeliveryAttempt, DeliveryState, Webhook
+from app.db.webhook_tables import Delivery, DeliveryAttempt, Webhook
 
 
 class Webhooks(OwnedRepository[Webhook]):
