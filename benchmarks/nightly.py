@@ -214,7 +214,7 @@ def measure(models: int, database_url: str) -> Seconds:
         schedule_id = populate(parts, models)
         run(parts, schedule_id, prepare=True)
         seconds, report = run(parts, schedule_id)
-        assert (report["computed"], report["reused"]) == (0, models * TARGETS)
+        assert (report.computed, report.reused) == (0, models * TARGETS)
         parts.jobs.close()
         parts.database.close()
     print(

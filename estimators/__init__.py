@@ -4,9 +4,9 @@ from estimators.catalog import METRICS
 from estimators.ensembles.held_out import HeldOutSelection, probe_predictions, select_held_out
 from estimators.ensembles.osborn import disagreement, domain_difference, task_difference, transported_task_difference
 from estimators.ensembles.otce import otce
+from estimators.ensembles.result import Selection
 from estimators.ensembles.selection import (
     Pool,
-    Selection,
     build_pool,
     e_leep,
     expected_empirical_prediction,

@@ -1,6 +1,6 @@
 """A run's report as Markdown."""
 
-from app.schemas.schedules import RunReport, TargetReport
+from app.contracts.schedules import RunReport, TargetReport
 
 # A long table in a message helps nobody; the whole is in the JSON and the CSV.
 SHOWN_MOVES = 20

@@ -17,9 +17,10 @@ from app.api.representations import (
 )
 from app.api.route import Route
 from app.api.tables import report_csv
+from app.contracts.schedules import RunReport
 from app.contracts.states import RunState, ScheduleState
 from app.schemas.page import Page
-from app.schemas.schedules import RunAnswer, RunReport, ScheduleAnswer, ScheduleCreate
+from app.schemas.schedules import RunAnswer, ScheduleAnswer, ScheduleCreate
 from app.services import schedules
 
 router = APIRouter(prefix="/v1/schedules", tags=["schedules"], route_class=Route)

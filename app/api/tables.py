@@ -2,10 +2,11 @@
 
 import csv
 import io
+from dataclasses import asdict
 from typing import Any
 
+from app.contracts.schedules import RunReport
 from app.schemas.rankings import EnsemblesAnswer, ResultsAnswer
-from app.schemas.schedules import RunReport
 
 
 def results_csv(results: ResultsAnswer) -> str:
@@ -41,7 +42,7 @@ def results_csv(results: ResultsAnswer) -> str:
 
 
 def ensembles_csv(answer: EnsemblesAnswer) -> str:
-    """Every term of every ensemble: one line per member and term, or pair and term."""
+    """Every term of every ensemble: one line per member and term it has, or pair and term."""
     text = io.StringIO()
     writer = csv.writer(text)
     columns = ["method", "size", "value", "rank", "evaluated"]
@@ -51,11 +52,11 @@ def ensembles_csv(answer: EnsemblesAnswer) -> str:
         if selection is None:
             continue
         head = [number, *(getattr(selection, name) for name in columns)]
-        for entry in (*selection.member_terms, *selection.pair_terms):
+        for entry in map(asdict, (*selection.member_terms, *selection.pair_terms)):
             names = [entry[name] for name in ("name", "first", "second") if name in entry]
             kind = "member" if "name" in entry else "pair"
             for term, value in entry.items():
-                if term not in ("name", "first", "second"):
+                if value is not None and term not in ("name", "first", "second"):
                     writer.writerow([*head, kind, _plain(" + ".join(names)), term, value])
     return text.getvalue()
 

@@ -3,7 +3,7 @@
 from app.contracts.base import Contract, JsonObject
 from app.contracts.problems import ProblemDocument
 from app.contracts.question import EnsembleChoice
-from estimators.ensembles.selection import Selection
+from estimators.ensembles.result import Selection
 
 
 class PoolMember(Contract):

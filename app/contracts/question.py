@@ -99,25 +99,9 @@ class EnsembleChoice(EnsembleReading):
 Layer = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
-class RankingCreate(Body):
-    """The question: which of these models suit this target best?"""
+class RankingOptions(Body):
+    """How models are ranked, whatever the target and the models are."""
 
-    model_config = Body.model_config | {
-        "json_schema_extra": {
-            "examples": [
-                {
-                    "target": "digits",
-                    "zoo": "offline",
-                    "metrics": ["logme", "tmi", "leep"],
-                    "sample": {"max_samples": 300},
-                }
-            ]
-        }
-    }
-
-    target: Reference = Field(description="Id or name of a data set.")
-    models: list[Reference] | None = Field(None, min_length=1, max_length=5000, description="Ids or names of models.")
-    zoo: Reference | None = Field(None, description="Id or name of a zoo, instead of `models`.")
     metrics: list[MetricName | MetricChoice] = Field(
         default_factory=lambda: list[MetricName | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
     )
@@ -140,6 +124,27 @@ class RankingCreate(Body):
     )
     history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
     ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
+
+
+class RankingCreate(RankingOptions):
+    """The question: which of these models suit this target best?"""
+
+    model_config = Body.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "target": "digits",
+                    "zoo": "offline",
+                    "metrics": ["logme", "tmi", "leep"],
+                    "sample": {"max_samples": 300},
+                }
+            ]
+        }
+    }
+
+    target: Reference = Field(description="Id or name of a data set.")
+    models: list[Reference] | None = Field(None, min_length=1, max_length=5000, description="Ids or names of models.")
+    zoo: Reference | None = Field(None, description="Id or name of a zoo, instead of `models`.")
     given_ensembles: list[Members] = Field(
         default_factory=list,
         max_length=100,

@@ -4,7 +4,7 @@ seen it.
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from app.contracts.base import Body
 
@@ -31,11 +31,14 @@ class TrialChoice(ImageChoice):
     epochs: int = Field(
         3, ge=1, le=50, description="Of each fold. One is too short: models are worse before they are better."
     )
-    first: int = Field(
+    winners: int = Field(
         3,
         ge=1,
         le=100,
-        description="After each fold, models leave whose loss is surely not among this many of the lowest.",
+        # Stored questions may have the older name.
+        validation_alias=AliasChoices("winners", "first"),
+        description="How many of the best models to find: after each fold, models leave whose loss is surely not among "
+        "this many of the lowest.",
     )
     models: int | None = Field(
         None, ge=1, le=5000, description="Try only this many models, the most promising ones; null: all."

@@ -1,12 +1,12 @@
 """The tables of schedules: what they ask, what each run did, and who was placed where."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.contracts.problems import ProblemDocument
+from app.contracts.schedules import RunReport, ScheduleRequest
 from app.contracts.states import RunState, ScheduleState
 from app.db.tables import Base, Owned, _state, new_id, now
 
@@ -25,7 +25,7 @@ class Schedule(Owned, Base):
     name: Mapped[str] = mapped_column(String(200))
     cron: Mapped[str] = mapped_column(String(200))
     time_zone: Mapped[str] = mapped_column(String(64))
-    request: Mapped[dict[str, Any]]
+    request: Mapped[ScheduleRequest]
     webhook_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="SET NULL"), index=True)
     state: Mapped[ScheduleState] = mapped_column(_state(ScheduleState), default=ScheduleState.ACTIVE, index=True)
     problem: Mapped[ProblemDocument | None]
@@ -49,8 +49,8 @@ class ScheduleRun(Base):
     job: Mapped[str | None] = mapped_column(String(300))
     state: Mapped[RunState] = mapped_column(_state(RunState), default=RunState.QUEUED, index=True)
     problem: Mapped[ProblemDocument | None]
-    report: Mapped[dict[str, Any] | None]
-    changed_models: Mapped[dict[str, Any] | None]
+    report: Mapped[RunReport | None]
+    changed_models: Mapped[dict[str, str] | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

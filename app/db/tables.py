@@ -27,6 +27,7 @@ from app.contracts.ensembles import EnsembleResult
 from app.contracts.models import ModelCard, ModelSpec
 from app.contracts.problems import ProblemDocument
 from app.contracts.rankings import Counters, DrawnSample, EvidenceKeys, RankingRequest
+from app.contracts.schedules import RunReport, ScheduleRequest
 from app.contracts.scores import DrawnScores
 from app.contracts.states import ModelRunState, RankingState, ResourceState
 from app.contracts.summary import Summary
@@ -58,10 +59,13 @@ STORED_AS_JSON: tuple[Any, ...] = (
     ModelSpec,
     ProblemDocument,
     RankingRequest,
+    RunReport,
+    ScheduleRequest,
     Summary,
     ZooQuery,
     dict[str, float],
     dict[str, int],
+    dict[str, str],
     list[str],
     tuple[EnsembleResult, ...],
     tuple[RefusedModel, ...],
@@ -84,7 +88,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain dictionary
         datetime: UtcDateTime(),
-        dict[str, Any]: JSON(none_as_null=True),
+        JsonObject: JSON(none_as_null=True),
         **{kind: JsonOf(kind) for kind in STORED_AS_JSON},
         int: BigInteger(),
         float: Float(precision=53),
@@ -303,7 +307,7 @@ class RankingEvent(Base):
     ranking_id: Mapped[str] = mapped_column(ForeignKey("rankings.id", ondelete="CASCADE"), primary_key=True)
     sequence: Mapped[int] = mapped_column(primary_key=True)
     type: Mapped[str] = mapped_column(String(32))
-    data: Mapped[dict[str, Any]]
+    data: Mapped[JsonObject]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -361,5 +365,5 @@ class IdempotentRequest(Base):
     token: Mapped[str] = mapped_column(String(32))
     claimed_at: Mapped[float]
     status: Mapped[int | None]
-    headers: Mapped[dict[str, Any] | None]
+    headers: Mapped[dict[str, str] | None]
     body: Mapped[str | None] = mapped_column(Text)

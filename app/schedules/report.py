@@ -1,11 +1,11 @@
 """What a run changed: which models entered, left and moved, what was computed and what was reused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.contracts.rankings import Counters
+from app.contracts.schedules import Comparison, Move, Place, RunReport, TargetReport
 from app.contracts.states import ModelRunState
 from app.db.repositories.models import Models
 from app.db.repositories.placements import Placements
@@ -13,8 +13,6 @@ from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns
 from app.db.schedule_tables import RunTarget, Schedule, ScheduleRun
 from app.db.tables import Ranking
-from app.schemas.base import Problem
-from app.schemas.schedules import Move, Place, RunReport, TargetReport
 
 
 def compose(session: Session, schedule: Schedule, run: ScheduleRun) -> RunReport:
@@ -32,7 +30,7 @@ def compose(session: Session, schedule: Schedule, run: ScheduleRun) -> RunReport
         computed=sum(len(target.computed) for target in targets),
         reused=sum(target.reused for target in targets),
         changed_models=run.changed_models or {},
-        targets=targets,
+        targets=tuple(targets),
     )
 
 
@@ -48,24 +46,24 @@ def _target(session: Session, run: ScheduleRun, target: RunTarget) -> TargetRepo
     problem = target.problem or (ranking.problem if ranking else None)
     computed = [row.model_id for row in runs if row.state is ModelRunState.SUCCEEDED and not row.reused]
     return TargetReport(
+        **dict(compare(past, present, names, known=previous is not None)),
         target=target.target,
         target_id=target.target_id,
         ranking_id=target.ranking_id,
         previous_ranking_id=previous.id if previous else None,
         data_change=target.data,
-        problem=Problem.of(problem),
+        problem=problem,
         counters=Rankings(session).counters([ranking])[ranking.id] if ranking else Counters(),
         failed=_named([row.model_id for row in runs if row.state is ModelRunState.FAILED], names),
         computed=_named(computed, names),
         reused=sum(row.reused and row.state is ModelRunState.SUCCEEDED for row in runs),
         seconds=_seconds(ranking),
-        **compare(past, present, names, known=previous is not None),
     )
 
 
 def compare(
     past: Mapping[str, int], present: Mapping[str, int], names: Mapping[str, str], *, known: bool
-) -> dict[str, Any]:
+) -> Comparison:
     """What differs between two tables.
 
     Args:
@@ -75,9 +73,9 @@ def compare(
         known: whether there was a table before; without one nothing has entered, left or moved.
     """
 
-    def places(table: Mapping[str, int], models: set[str]) -> list[Place]:
+    def places(table: Mapping[str, int], models: set[str]) -> tuple[Place, ...]:
         found = [Place(model_id=model, model=names.get(model, model), rank=table[model]) for model in models]
-        return sorted(found, key=lambda place: (place.rank, place.model))
+        return tuple(sorted(found, key=lambda place: (place.rank, place.model)))
 
     best = places(present, {model for model, rank in present.items() if rank == 1})[:1]
     before = {model for model, rank in past.items() if rank == 1}
@@ -86,17 +84,17 @@ def compare(
         for model in past.keys() & present.keys()
         if past[model] != present[model]
     ]
-    return {
-        "best": best[0] if best else None,
-        "new_best": known and bool(best) and best[0].model_id not in before,
-        "entered": places(present, set(present) - set(past)) if known else [],
-        "left": places(past, set(past) - set(present)) if known else [],
-        "moved": sorted(moved, key=lambda move: (move.after, move.model)),
-    }
+    return Comparison(
+        best=best[0] if best else None,
+        new_best=known and bool(best) and best[0].model_id not in before,
+        entered=places(present, set(present) - set(past)) if known else (),
+        left=places(past, set(past) - set(present)) if known else (),
+        moved=tuple(sorted(moved, key=lambda move: (move.after, move.model))),
+    )
 
 
-def _named(models: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    return sorted(names.get(model, model) for model in models)
+def _named(models: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(names.get(model, model) for model in models))
 
 
 def _seconds(ranking: Ranking | None) -> float | None:

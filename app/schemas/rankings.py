@@ -12,7 +12,7 @@ from app.contracts.rankings import Counters, DrawnSample
 from app.contracts.states import ModelRunState, RankingState, TrialState
 from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval
 from app.schemas.base import Answer, OwnedAnswer, Problem
-from estimators.ensembles.selection import Selection
+from estimators.ensembles.result import Selection
 
 
 class GivenEnsembles(EnsembleReading):

@@ -1,27 +1,18 @@
 """Schedules, their runs, and what a run reports."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
-from app.contracts.base import Body, JsonObject, Name, Reference, Text
-from app.contracts.question import (
-    DEFAULT_METRICS,
-    EnsembleChoice,
-    IntervalChoice,
-    Layer,
-    MetricChoice,
-    MetricName,
-    SampleChoice,
-)
-from app.contracts.rankings import Counters
+from app.contracts.base import Body, Name, Reference, Text
+from app.contracts.question import RankingOptions
+from app.contracts.schedules import Named
 from app.contracts.states import RankingState, RunState, ScheduleState
-from app.contracts.trials import TrialChoice
 from app.schemas.base import Answer, OwnedAnswer, Problem
 
 
-class ScheduleCreate(Body):
+class ScheduleCreate(RankingOptions):
     """When to rank, and what: each run ranks the zoo for every target."""
 
     model_config = Body.model_config | {
@@ -49,19 +40,6 @@ class ScheduleCreate(Body):
     )
     zoo: Reference = Field(description="Id or name of a zoo; what it holds is looked up when a run starts.")
     targets: list[Reference] = Field(min_length=1, max_length=100, description="Ids or names of data sets.")
-    metrics: list[MetricName | MetricChoice] = Field(
-        default_factory=lambda: list[MetricName | MetricChoice](DEFAULT_METRICS), min_length=1, max_length=50
-    )
-    sample: SampleChoice = SampleChoice()
-    priority: Literal["high", "normal", "low"] = "normal"
-    layers: Annotated[list[Layer], Field(max_length=50)] | Literal["stages"] = Field(default_factory=list)
-    reference: Reference | None = None
-    intervals: IntervalChoice | None = Field(
-        default_factory=IntervalChoice, description="As for `POST /v1/rankings`; null: no resampling."
-    )
-    trial: TrialChoice | None = Field(None, description="Fine-tune each model briefly too; null: no trial.")
-    history: bool = Field(True, description="Let the advice use accuracies that you reported for other targets.")
-    ensembles: list[EnsembleChoice] = Field(default_factory=list, max_length=20)
     webhook: Reference | None = Field(None, description="Id or name of a webhook that is notified of each run.")
     shared: bool = False
 
@@ -72,21 +50,14 @@ class ScheduleCreate(Body):
         return self
 
 
-class ScheduleTarget(Answer):
-    """A data set that a schedule ranks for."""
-
-    id: str
-    name: str
-
-
 class ScheduleAnswer(OwnedAnswer):
     """A schedule as it stands."""
 
     cron: str
     time_zone: str
     zoo: str = Field(description="The zoo's name.")
-    targets: list[ScheduleTarget]
-    request: JsonObject = Field(description="What each run asks of each target.")
+    targets: tuple[Named, ...]
+    request: RankingOptions = Field(description="What each run asks of each target.")
     webhook_id: str | None
     state: ScheduleState = Field(description="`stopped`: its key was revoked; `problem` says so.")
     problem: Problem | None
@@ -120,64 +91,6 @@ class RunAnswer(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     targets: list[RunTargetAnswer]
-
-
-class Place(Answer):
-    """A model on a target's table."""
-
-    model_id: str
-    model: str
-    rank: int
-
-
-class Move(Answer):
-    """A model whose place changed."""
-
-    model_id: str
-    model: str
-    before: int
-    after: int
-
-
-class TargetReport(Answer):
-    """What one run changed for one target, compared with the schedule's last run that ranked it."""
-
-    target: str
-    target_id: str | None
-    ranking_id: str | None
-    previous_ranking_id: str | None = Field(description="Null: there is nothing to compare with.")
-    data_change: str = Field(validation_alias=AliasChoices("data_change", "data"))
-    problem: Problem | None
-    best: Place | None
-    new_best: bool = Field(description="Whether another model than before is the best.")
-    entered: list[Place] = Field(description="On the table now, not before.")
-    left: list[Place] = Field(description="On the table before, not now; with the rank that they had.")
-    moved: list[Move]
-    failed: list[str] = Field(description="Models without a result, by name; the ranking says why.")
-    computed: list[str] = Field(description="Models that were run, by name.")
-    reused: int = Field(description="Models whose evidence already existed.")
-    counters: Counters
-    seconds: float | None
-
-
-class RunReport(Answer):
-    """What a run found."""
-
-    run_id: str
-    schedule_id: str
-    schedule: str
-    scheduled_at: datetime
-    finished_at: datetime | None
-    state: RunState
-    seconds: float | None
-    computed: int = Field(description="Forward passes: pairs of a model and a target.")
-    reused: int
-    changed_models: dict[str, str] = Field(
-        default_factory=dict,
-        description="Local models whose weights were replaced since they were digested, by name: `inspected again`, or "
-        "`changed in use` by another ranking, so that the next run looks again.",
-    )
-    targets: list[TargetReport]
 
 
 class LeaderboardRow(Answer):

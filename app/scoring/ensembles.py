@@ -16,7 +16,7 @@ from app.contracts.ensembles import EnsembleResult
 from app.contracts.plain import plain
 from app.contracts.problems import failure
 from app.contracts.question import EnsembleChoice, EnsembleReading
-from estimators.ensembles.selection import Selection
+from estimators.ensembles.result import Selection
 from estimators.ensembles.terms import Pool
 from estimators.score import CannotBeComputed, InvalidEvidence
 

@@ -7,6 +7,8 @@ from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
+from app.contracts.question import RankingOptions
+from app.contracts.schedules import Named, RunReport, ScheduleRequest
 from app.contracts.states import RunState, ScheduleState
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
@@ -20,11 +22,9 @@ from app.schemas.base import Problem
 from app.schemas.page import Page, page_of
 from app.schemas.schedules import (
     RunAnswer,
-    RunReport,
     RunTargetAnswer,
     ScheduleAnswer,
     ScheduleCreate,
-    ScheduleTarget,
 )
 from app.services import webhooks as webhook_rules
 from app.services import zoos as zoo_rules
@@ -33,8 +33,6 @@ from app.settings import Settings
 from app.submission.rankings import chosen_metrics, usable_dataset
 
 NEXT_RUNS = 5
-# What of the request tells when; the rest tells what, and is kept as each run asks it.
-WHEN = {"name", "cron", "time_zone", "webhook", "targets", "zoo", "shared"}
 
 
 def answer(row: Schedule) -> ScheduleAnswer:
@@ -44,9 +42,9 @@ def answer(row: Schedule) -> ScheduleAnswer:
     active = row.state is ScheduleState.ACTIVE
     return ScheduleAnswer(
         **{name: getattr(row, name) for name in columns},
-        zoo=row.request["zoo"]["name"],
-        targets=[ScheduleTarget(**target) for target in row.request["targets"]],
-        request={name: value for name, value in row.request.items() if name not in ("zoo", "targets")},
+        zoo=row.request.zoo.name,
+        targets=row.request.targets,
+        request=row.request.options,
         problem=Problem.of(row.problem),
         next_run_at=due[0] if active and due else None,
         next_runs=due if active else [],
@@ -150,10 +148,11 @@ def _define(session: Session, settings: Settings, caller: Caller, row: Schedule,
         raise Invalid.at("/zoo", error.detail) from error
     row.webhook_id = _webhook(session, caller, body.webhook)
     row.name, row.cron, row.time_zone, row.shared = body.name, body.cron, body.time_zone, body.shared
-    row.request = body.model_dump(mode="json", exclude=WHEN) | {
-        "zoo": {"id": zoo.id, "name": zoo.name},
-        "targets": [{"id": target.id, "name": target.name} for target in targets],
-    }
+    row.request = ScheduleRequest(
+        zoo=Named(id=zoo.id, name=zoo.name),
+        targets=tuple(Named(id=target.id, name=target.name) for target in targets),
+        **{name: getattr(body, name) for name in RankingOptions.model_fields},
+    )
     row.active_since = moment
 
 
@@ -246,7 +245,7 @@ def report(session: Session, caller: Caller, reference: str, run_id: str) -> Run
     """What a run found: what was stored at its end, or what can be said until then."""
     row = _run(session, caller, reference, run_id)
     if row.report is not None:
-        return RunReport.model_validate(row.report)
+        return row.report
     return compose(session, get(session, caller, reference), row)
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -67,6 +68,7 @@ def environment() -> Environment:
         "share": share,
         "percent": percent,
         "json_block": json_block,
+        "as_table": as_table,
     }
     templates.globals |= {"version": version()}
     return templates
@@ -103,6 +105,13 @@ def count(value: float | None) -> str:
         if value >= size:
             return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
     return f"{value:,.0f}"
+
+
+def as_table(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The members of data classes, without those that no row has."""
+    entries = [asdict(row) for row in rows]
+    known = {name for entry in entries for name, value in entry.items() if value is not None}
+    return [{name: value for name, value in entry.items() if name in known} for entry in entries]
 
 
 def called(job: RankingAnswer | FineTuningAnswer) -> str:

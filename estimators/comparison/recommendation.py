@@ -121,8 +121,8 @@ def mean_losses(losses: Any) -> NDArray[np.float64]:
     return means
 
 
-def still_in_race(losses: Any, first: int) -> NDArray[np.bool_]:
-    """(M,) whether a model's loss may still be among the ``first`` lowest: successive halving by paired intervals.
+def still_in_race(losses: Any, winners: int) -> NDArray[np.bool_]:
+    """(M,) whether a model's loss may still be among the ``winners`` lowest: successive halving by paired intervals.
 
     A model is out if, over the images that both predicted, the 90 % interval of its loss minus that of the last of
     the first lies above zero. Models without predictions are out.
@@ -130,14 +130,14 @@ def still_in_race(losses: Any, first: int) -> NDArray[np.bool_]:
     table = np.asarray(losses, dtype=np.float64)
     means = mean_losses(table)
     ranked = np.argsort(np.where(np.isnan(means), np.inf, means), kind="stable")
-    last = table[ranked[min(first, len(ranked)) - 1]]
+    last = table[ranked[min(winners, len(ranked)) - 1]]
     race = np.zeros(len(table), dtype=bool)
     for model, row in enumerate(table):
         difference = (row - last)[~np.isnan(row - last)]
         if difference.size:
             error = difference.std(ddof=1) / np.sqrt(difference.size) if difference.size > 1 else np.inf
             race[model] = difference.mean() - NORMAL_90 * error <= 0
-    race[ranked[:first]] = ~np.isnan(means[ranked[:first]])
+    race[ranked[:winners]] = ~np.isnan(means[ranked[:winners]])
     return race
 
 

@@ -1,7 +1,7 @@
 """Ensembles by what their members predict for images they were not fitted to: linear probes, and greedy selection."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from estimators.arrays.validation import (
     check_probabilities,
     to_numpy,
 )
-from estimators.ensembles.selection import Selection
+from estimators.ensembles.result import Gain, HeldOutMember, HeldOutSingle, HeldOutStep, Selection
 from estimators.score import CannotBeComputed, InvalidEvidence
 
 Numbers = np.ndarray[Any, Any]
@@ -25,20 +25,6 @@ Costs = Sequence[float | None] | None
 OBJECTIVES = ("log_loss", "accuracy")
 # The log loss of an image whose class was given less than this is that of this; a class unseen in training has 0.
 SMALLEST_PROBABILITY = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """How much better an ensemble is than the best single model, on the same images.
-
-    Attributes:
-        value: positive if the ensemble is better.
-        low, high: the bounds of a paired bootstrap over images.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +37,19 @@ class HeldOutSelection:
     Attributes:
         members: names in the order in which they were added.
         accuracy, log_loss: of the average of the members' probabilities; the log loss is in nats per image.
-        best_single: the best model by the same objective, with its ``accuracy`` and ``log_loss``.
+        best_single: the best model by the same objective.
         accuracy_gain, log_loss_gain: against the best single model.
-        trace: each step: the model ``added``, and ``accuracy`` and ``log_loss`` of the ensemble so far.
+        trace: the steps of the greedy selection.
         level, resamples: of the intervals.
     """
 
     members: tuple[str, ...]
     accuracy: float
     log_loss: float
-    best_single: dict[str, Any]
+    best_single: HeldOutMember
     accuracy_gain: Gain
     log_loss_gain: Gain
-    trace: tuple[dict[str, Any], ...]
+    trace: tuple[HeldOutStep, ...]
     level: float
     resamples: int
 
@@ -179,7 +165,7 @@ def select_held_out(
     singles = [(*_judged(one, codes), index) for index, one in enumerate(table)]
     best = min(singles, key=lambda single: _order(single[0], single[1], objective))[2]
     members: list[int] = []
-    trace: list[dict[str, Any]] = []
+    trace: list[HeldOutStep] = []
     total = np.zeros(table.shape[1:])
     for _ in range(size):
         candidates = [index for index in range(len(names)) if index not in members]
@@ -188,7 +174,7 @@ def select_held_out(
         members.append(added)
         total += table[added]
         correct, losses = reached[added]
-        trace.append({"added": names[added], "accuracy": float(correct.mean()), "log_loss": float(losses.mean())})
+        trace.append(HeldOutStep(names[added], float(correct.mean()), float(losses.mean())))
     correct, losses = _judged(total / size, codes)
     correct_single, losses_single, _ = singles[best]
     draws = _draws(len(codes), resamples, seed)
@@ -196,11 +182,7 @@ def select_held_out(
         members=tuple(names[index] for index in members),
         accuracy=float(correct.mean()),
         log_loss=float(losses.mean()),
-        best_single={
-            "name": names[best],
-            "accuracy": float(correct_single.mean()),
-            "log_loss": float(losses_single.mean()),
-        },
+        best_single=HeldOutMember(names[best], float(correct_single.mean()), float(losses_single.mean())),
         accuracy_gain=_gain(correct.astype(float) - correct_single, draws, level),
         log_loss_gain=_gain(losses_single - losses, draws, level),
         trace=tuple(trace),
@@ -214,9 +196,6 @@ def as_selection(
 ) -> Selection:
     """The same in the form in which ensembles of other methods are told: the value is minus the log loss.
 
-    ``member_terms`` hold each member's own ``accuracy`` and ``log_loss``, ``best_single`` also ``accuracy_gain`` and
-    ``log_loss_gain`` of the ensemble, with intervals.
-
     Args:
         names, probabilities, labels: what it was selected from.
         costs: of every candidate, as parameters; None where one is not known.
@@ -227,12 +206,12 @@ def as_selection(
     terms = []
     for name in found.members:
         correct, losses = _judged(table[names.index(name)], codes)
-        terms.append({"name": name, "accuracy": float(correct.mean()), "log_loss": float(losses.mean())})
-    gain = found.accuracy_gain
+        terms.append(HeldOutMember(name, float(correct.mean()), float(losses.mean())))
+    single, gain = found.best_single, found.accuracy_gain
     low, high = (f"{100 * bound:+.1f}" for bound in (gain.low, gain.high))
     note = (
         f"held_out: {100 * found.accuracy:.1f} % right by linear probes, {100 * gain.value:+.1f} points against "
-        f"{found.best_single['name']} alone ({100 * found.level:g} % interval {low} to {high}); the images that chose "
+        f"{single.name} alone ({100 * found.level:g} % interval {low} to {high}); the images that chose "
         "the members also judge them"
     )
     size = len(found.members)
@@ -249,8 +228,7 @@ def as_selection(
         best_value=-found.log_loss,
         gap=0.0,
         trace=found.trace,
-        best_single=found.best_single
-        | {"accuracy_gain": asdict(found.accuracy_gain), "log_loss_gain": asdict(found.log_loss_gain)},
+        best_single=HeldOutSingle(single.name, single.accuracy, single.log_loss, gain, found.log_loss_gain),
         member_terms=tuple(terms),
         pair_terms=(),
         standardization={},

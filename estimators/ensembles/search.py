@@ -123,10 +123,10 @@ class Evaluated:
     exhaustive: bool
 
 
-def greedy(problem: Problem, first: int | None = None) -> tuple[list[int], list[dict[str, Any]], Evaluated] | None:
+def greedy(problem: Problem, first: int | None = None) -> tuple[list[int], list[float], Evaluated] | None:
+    """The members in the order in which they were added, the value after each, and the ensembles of the last step."""
     members: list[int] = []
-    trace: list[dict[str, Any]] = []
-    value = 0.0
+    reached: list[float] = []
     for step in range(problem.size):
         values, allowed = problem.objective.additions(members), problem.can_join(members)
         if step == 0 and first is not None:
@@ -136,10 +136,9 @@ def greedy(problem: Problem, first: int | None = None) -> tuple[list[int], list[
         if step == problem.size - 1:
             seen = _with(members, np.flatnonzero(allowed)), values[allowed]
         best = int(np.argmax(np.where(allowed, values, -np.inf)))
-        gain, value = float(values[best]) - value, float(values[best])
-        trace.append({"step": step + 1, "added": best, "gain": gain, "value": value})
+        reached.append(float(values[best]))
         members.append(best)
-    return members, trace, Evaluated(*seen, exhaustive=False)
+    return members, reached, Evaluated(*seen, exhaustive=False)
 
 
 def _with(members: Sequence[int], candidates: Numbers) -> Numbers:
@@ -159,8 +158,8 @@ def local(problem: Problem) -> Evaluated:
         grown = greedy(problem, start)
         if grown is None:
             continue
-        members, trace, seen = grown
-        value = trace[-1]["value"]
+        members, steps, seen = grown
+        value = steps[-1]
         ensembles.append(seen.ensembles)
         values.append(seen.values)
         while True:

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from estimators.ensembles.osborn import (
     same_predictions,
     task_difference,
 )
+from estimators.ensembles.result import MemberTerms, PairTerms, Ranked, Selection, Single, Step
 from estimators.ensembles.search import Numbers, exact, greedy, local
 from estimators.ensembles.terms import COHESIONS, NEAR_COPIES, STANDARDIZATIONS, Candidates, Pool, number_or_none
 from estimators.metrics.leep import expected_predictions
@@ -111,52 +111,6 @@ def e_leep(*, source_probabilities: Sequence[Array], labels: Array) -> Score:
         mean = mean + other
     mean = mean / len(predictions)
     return Score(float(xp.mean(xp.log(mean))), (), {"models": len(predictions), "samples": len(labels)})
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """An ensemble with all that went into its value; ``dataclasses.asdict`` gives plain JSON.
-
-    Attributes:
-        method, size, search: how the ensemble was chosen; ``search`` is ``"given"`` if it was only scored.
-        members: the names, in the order of the pool.
-        value: higher is better; comparable only within one pool, method, size and settings.
-        cost: what the members cost together, None without costs.
-        rank, evaluated, exhaustive: the place among the ensembles that were evaluated, how many those are, and whether
-            they are all ensembles that the constraints allow.
-        best_value, gap: the best value known, and how far the ensemble is below it.
-        trace: greedy's steps, each with the model added, the gain and the value so far; empty if greedy found none.
-        best_single: the best single model by the same terms, or None where a single model has no value.
-        member_terms, pair_terms: raw and standardised terms; ``contribution`` is the value lost without the member.
-        standardization: mean and scale that each term was standardised with.
-        terms_used: the terms that count.
-        left_out: candidates that did not take part, each with the reason.
-        near_copies: pairs of candidates that predict (nearly) the same.
-        notes: sentences a person should read; each starts with a stable word and a colon.
-        ranking: the best ensembles that were evaluated, with rank, value and cost.
-    """
-
-    method: str
-    size: int
-    search: str
-    members: tuple[str, ...]
-    value: float
-    cost: float | None
-    rank: int
-    evaluated: int
-    exhaustive: bool
-    best_value: float
-    gap: float
-    trace: tuple[dict[str, Any], ...]
-    best_single: dict[str, Any] | None
-    member_terms: tuple[dict[str, Any], ...]
-    pair_terms: tuple[dict[str, Any], ...]
-    standardization: dict[str, dict[str, float]]
-    terms_used: tuple[str, ...]
-    left_out: dict[str, str]
-    near_copies: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
-    ranking: tuple[dict[str, Any], ...]
 
 
 def build_pool(
@@ -392,7 +346,7 @@ def _report(candidates: Candidates, given: Numbers | None, search: str, top: int
         exhaustive=evaluated.exhaustive,
         best_value=best,
         gap=best - value if best - value > tolerance else 0.0,
-        trace=tuple(step | {"added": candidates.names[step["added"]]} for step in grown[1]) if grown else (),
+        trace=_trace(candidates, grown[0], grown[1]) if grown else (),
         best_single=_best_single(candidates),
         member_terms=_member_terms(candidates, ensemble, value),
         pair_terms=_pair_terms(candidates, ensemble),
@@ -402,56 +356,68 @@ def _report(candidates: Candidates, given: Numbers | None, search: str, top: int
         near_copies=candidates.near_copies,
         notes=tuple(notes),
         ranking=tuple(
-            {
-                "rank": int(np.sum(evaluated.values > listed + tolerance)) + 1,
-                "members": [candidates.names[index] for index in row],
-                "value": float(listed),
-                "cost": number_or_none(candidates.costs[row].sum()),
-            }
+            Ranked(
+                rank=int(np.sum(evaluated.values > listed + tolerance)) + 1,
+                members=tuple(candidates.names[index] for index in row),
+                value=float(listed),
+                cost=number_or_none(candidates.costs[row].sum()),
+            )
             for row, listed in zip(evaluated.ensembles[:top], evaluated.values[:top], strict=True)
         ),
     )
 
 
-def _best_single(candidates: Candidates) -> dict[str, Any] | None:
+def _trace(candidates: Candidates, members: Sequence[int], values: Sequence[float]) -> tuple[Step, ...]:
+    gains = np.diff(values, prepend=0.0)
+    return tuple(
+        Step(step, candidates.names[added], float(gain), value)
+        for step, (added, gain, value) in enumerate(zip(members, gains, values, strict=True), start=1)
+    )
+
+
+def _best_single(candidates: Candidates) -> Single | None:
     if candidates.terms_used == ("cohesion",):
         return None
     values = candidates.problem.objective.additions([])
     best = int(np.argmax(values))
-    return {"name": candidates.names[best], "value": float(values[best])}
+    return Single(candidates.names[best], float(values[best]))
 
 
-def _member_terms(candidates: Candidates, ensemble: Numbers, value: float) -> tuple[dict[str, Any], ...]:
+def _member_terms(candidates: Candidates, ensemble: Numbers, value: float) -> tuple[MemberTerms, ...]:
+    def standardized(name: str, index: int) -> float | None:
+        values = candidates.standardized.get(name)
+        return None if values is None else float(values[index])
+
     rows = []
     for index in ensemble.tolist():
         rest = [other for other in ensemble.tolist() if other != index]
-        row: dict[str, Any] = {
-            "name": candidates.names[index],
-            "domain_difference": number_or_none(candidates.domain[index]),
-            "task_difference": number_or_none(candidates.task[index]),
-            "leep": number_or_none(candidates.leep[index]),
-            "cost": number_or_none(candidates.costs[index]),
-        }
-        for name in ("domain", "task"):
-            if name in candidates.standardized:
-                row[f"{name}_difference_standardized"] = float(candidates.standardized[name][index])
         without = float(candidates.problem.objective.values(np.asarray([rest]))[0]) if rest else 0.0
-        rows.append(row | {"contribution": value - without})
+        rows.append(
+            MemberTerms(
+                name=candidates.names[index],
+                domain_difference=number_or_none(candidates.domain[index]),
+                task_difference=number_or_none(candidates.task[index]),
+                leep=number_or_none(candidates.leep[index]),
+                cost=number_or_none(candidates.costs[index]),
+                contribution=value - without,
+                domain_difference_standardized=standardized("domain", index),
+                task_difference_standardized=standardized("task", index),
+            )
+        )
     return tuple(rows)
 
 
-def _pair_terms(candidates: Candidates, ensemble: Numbers) -> tuple[dict[str, Any], ...]:
-    rows = []
-    for first, second in itertools.combinations(ensemble.tolist(), 2):
-        row: dict[str, Any] = {
-            "first": candidates.names[first],
-            "second": candidates.names[second],
-            "first_given_second": number_or_none(candidates.uncertain[first, second]),
-            "second_given_first": number_or_none(candidates.uncertain[second, first]),
-            "cohesion": number_or_none(candidates.pair_cohesion[first, second]),
-            "agreement": number_or_none(candidates.same[first, second]),
-        }
-        if "cohesion" in candidates.standardized:
-            row["cohesion_standardized"] = float(candidates.standardized["cohesion"][first, second])
-        rows.append(row)
-    return tuple(rows)
+def _pair_terms(candidates: Candidates, ensemble: Numbers) -> tuple[PairTerms, ...]:
+    standardized = candidates.standardized.get("cohesion")
+    return tuple(
+        PairTerms(
+            first=candidates.names[first],
+            second=candidates.names[second],
+            first_given_second=number_or_none(candidates.uncertain[first, second]),
+            second_given_first=number_or_none(candidates.uncertain[second, first]),
+            cohesion=number_or_none(candidates.pair_cohesion[first, second]),
+            agreement=number_or_none(candidates.same[first, second]),
+            cohesion_standardized=None if standardized is None else float(standardized[first, second]),
+        )
+        for first, second in itertools.combinations(ensemble.tolist(), 2)
+    )

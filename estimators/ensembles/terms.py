@@ -9,6 +9,7 @@ import numpy as np
 
 from estimators.arrays.validation import Array, check_choice, check_number, to_numpy
 from estimators.ensembles.osborn import mutual_information_share
+from estimators.ensembles.result import NearCopies, Standardization
 from estimators.ensembles.search import Averaged, Numbers, Objective, Pairwise, Problem
 from estimators.score import CannotBeComputed, InvalidEvidence
 
@@ -138,7 +139,7 @@ class Candidates:
         )
         self.uncertain, self.same = self.uncertain[np.ix_(kept, kept)], self.same[np.ix_(kept, kept)]
         self.eep = self.eep[kept]
-        self.standardization: dict[str, dict[str, float]] = {}
+        self.standardization: dict[str, Standardization] = {}
         self.standardized: dict[str, Numbers] = {}
         self.pair_cohesion = _cohesion(self.uncertain, settings["cohesion"])
         objective = self._objective(self._weights(method, weights), settings["standardize"])
@@ -146,10 +147,10 @@ class Candidates:
         clash = np.zeros((kept.size, kept.size), dtype=bool)
         if settings["near_copies"] == "exclude":
             for pair in self.near_copies:
-                first, second = self.names.index(pair["first"]), self.names.index(pair["second"])
+                first, second = self.names.index(pair.first), self.names.index(pair.second)
                 clash[first, second] = clash[second, first] = True
         if self.near_copies:
-            named = "; ".join(f"{pair['first']} and {pair['second']}" for pair in self.near_copies[:5])
+            named = "; ".join(f"{pair.first} and {pair.second}" for pair in self.near_copies[:5])
             rule = "no ensemble holds both" if settings["near_copies"] == "exclude" else "ensembles may hold both"
             self.notes.append(f"near_copies: predict (nearly) the same: {named}; {rule}")
         silent = [name for name, entropy in zip(self.names, self.entropy.tolist(), strict=True) if entropy <= 1e-9]
@@ -233,13 +234,13 @@ class Candidates:
         return Pairwise(unit, pair)
 
     def _standardize(self, name: str, values: Numbers, mean: float, scale: float) -> Numbers:
-        self.standardization[name] = {"mean": mean, "scale": scale}
+        self.standardization[name] = Standardization(mean, scale)
         if scale == 0.0:
             self.notes.append(f"constant: the {name} term is the same for all and decides nothing")
             return np.zeros_like(values)
         return (values - mean) / scale
 
-    def _near_copies(self) -> tuple[dict[str, Any], ...]:
+    def _near_copies(self) -> tuple[NearCopies, ...]:
         share = mutual_information_share(disagreement=self.uncertain, entropy=self.entropy)
         # Without entropies only predictions that determine one another exactly can be told.
         exact = self.uncertain + self.uncertain.T <= 1e-9
@@ -251,12 +252,12 @@ class Candidates:
             for first in range(len(self.names) - 1):
                 near[first, first + 1 :] = np.abs(self.eep[first + 1 :] - self.eep[first]).max(axis=1) <= 1e-9
         return tuple(
-            {
-                "first": self.names[first],
-                "second": self.names[second],
-                "agreement": number_or_none(self.same[first, second]),
-                "mutual_information": number_or_none(share[first, second]),
-            }
+            NearCopies(
+                first=self.names[first],
+                second=self.names[second],
+                agreement=number_or_none(self.same[first, second]),
+                mutual_information=number_or_none(share[first, second]),
+            )
             for first, second in zip(*np.nonzero(np.triu(near, 1)), strict=True)
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from app.contracts.schedules import RunReport
 from app.contracts.states import ResourceState, RunState
 from app.db.repositories.models import Models
 from app.db.repositories.schedules import ScheduleRuns
@@ -14,7 +15,6 @@ from app.db.schedule_tables import ScheduleRun
 from app.db.session import Database
 from app.db.tables import Model, now
 from app.jobs import HeldSchedule, Jobs
-from app.schemas.schedules import RunReport
 from app.settings import Settings
 from tests.app.test_frame import problem
 from tests.app.test_keys import make_key

@@ -5,7 +5,7 @@ before contracts typed the columns; paths are shortened, and of the scores one o
 """
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import DateTime, MetaData, Table, select
 from app.contracts.datasets import BuiltinSpec, FolderSpec, ManifestSpec
 from app.contracts.models import HubSpec, TimmSpec, WeightsFileSpec
 from app.db.migrate import configuration, upgrade
+from app.db.schedule_tables import Schedule
 from app.db.session import Database
 from app.db.tables import Dataset, Model, Ranking, RankingModel, Score
 
@@ -26,6 +27,22 @@ ROWS: dict[str, list[dict[str, Any]]] = json.loads(
 RENAMED = {"teams": "given_ensembles", "team": "given_ensemble"}
 ADDED_TO_REQUESTS = {"task": "classification", "trial": None, "history": True}
 ADDED_TO_CARDS = {"files": []}
+SCHEDULE_REQUEST: dict[str, Any] = {
+    "metrics": ["logme", {"name": "tmi", "parameters": {"neighbors": 5}}],
+    "sample": {"max_samples": 300, "max_samples_per_class": None, "seed": 0},
+    "priority": "normal",
+    "layers": "stages",
+    "reference": None,
+    "intervals": None,
+    "trial": {
+        "size": 96, "crop": "squash", "flip": False, "seed": 0,
+        "folds": 3, "epochs": 3, "first": 2, "models": None, "budget_seconds": None,
+    },
+    "history": True,
+    "ensembles": [],
+    "zoo": {"id": "zoo_1", "name": "offline"},
+    "targets": [{"id": "ds_1", "name": "digits"}],
+}  # fmt: skip
 RENAMED_IN_SUMMARIES = {"probability_best": "chance_first_on_another_sample", "source": "citation"}
 
 
@@ -106,13 +123,34 @@ def test_rankings(upgraded: Database) -> None:
             assert {name: found[name] for name in old["summary"]} == _with_chances(
                 renamed(old["summary"], RENAMED_IN_SUMMARIES)
             )
-        assert [result.plain() for result in row.ensembles or ()] == renamed(old["ensembles"] or [])
+        found = [result.plain() for result in row.ensembles or ()]
+        assert [_known(result) for result in found] == [_known(result) for result in renamed(old["ensembles"] or [])]
+
+
+def _known(value: Any) -> Any:
+    """Without what is null: terms that no candidate had were not stored."""
+    if isinstance(value, dict):
+        return {name: _known(item) for name, item in value.items() if item is not None}
+    return [_known(item) for item in value] if isinstance(value, list) else value
 
 
 def _with_chances(summary: dict[str, Any]) -> dict[str, Any]:
     # A metric whose models share no draws had no members for the chances; they are empty.
     empty: dict[str, Any] = {"chance_first_on_another_sample": {}, "expected_rank": {}}
     return summary | {"metrics": {name: empty | chances for name, chances in summary["metrics"].items()}}
+
+
+def test_question_of_a_schedule_whose_members_were_not_checked(upgraded: Database) -> None:
+    """What it asks of a trial has another name since."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    values = {"id": "sch_1", "owner": "local", "shared": False, "name": "nightly", "cron": "0 2 * * *"}
+    values |= {"time_zone": "UTC", "state": "active", "active_since": moment, "created_at": moment}
+    with upgraded.transaction() as session:
+        table = Table("schedules", MetaData(), autoload_with=session.connection())
+        session.execute(table.insert(), [values | {"request": SCHEDULE_REQUEST}])
+    found = read(upgraded, Schedule)["sch_1"].request.plain()
+    trial = renamed(SCHEDULE_REQUEST["trial"], {"first": "winners"})
+    assert found == SCHEDULE_REQUEST | {"trial": trial}
 
 
 def test_models_of_rankings(upgraded: Database) -> None:

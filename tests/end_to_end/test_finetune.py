@@ -160,7 +160,7 @@ def test_a_model_that_fails_within_a_trial_is_its_own_row(service: Service, tmp_
     service.until_final(service.call("POST", "/v1/rankings", question), seconds=280)
     # Its evidence is stored, so that only the trial needs the weights.
     (folder / "gone.safetensors").unlink()
-    trial = {"epochs": 1, "size": 64, "folds": 2, "first": 3}
+    trial = {"epochs": 1, "size": 64, "folds": 2, "winners": 3}
     tried = service.until_final(service.call("POST", "/v1/rankings", {**question, "trial": trial}), seconds=280)
     assert tried["state"] == "succeeded"
     rows = service.rows(tried)

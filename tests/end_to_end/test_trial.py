@@ -51,7 +51,7 @@ def ask(service: Service, **trial: Any) -> dict[str, Any]:
 
 
 def test_the_advice_rests_on_three_rungs_and_says_what_to_fine_tune(service: Service) -> None:
-    ended = ended_one(service, ask(service, first=3))
+    ended = ended_one(service, ask(service, winners=3))
     advice = ended["recommendation"]
     assert set(advice["evidence"]) == {"known", "metrics", "trial"}
     assert {model["name"] for model in advice["order"]} == set(MODELS)
@@ -75,9 +75,9 @@ def test_the_advice_rests_on_three_rungs_and_says_what_to_fine_tune(service: Ser
 
 
 def test_predictions_that_are_there_are_used_again(service: Service) -> None:
-    first = ended_one(service, ask(service, first=3))
+    first = ended_one(service, ask(service, winners=3))
     started = time.monotonic()
-    again = ended_one(service, ask(service, first=3))
+    again = ended_one(service, ask(service, winners=3))
     assert time.monotonic() - started < 60
     taken = {name: row["trial"]["log_loss"] for name, row in service.rows(again).items()}
     assert taken == {name: row["trial"]["log_loss"] for name, row in service.rows(first).items()}

@@ -13,6 +13,7 @@ import torch
 import estimators
 from estimators import CannotBeComputed, InvalidEvidence, Pool, build_pool, e_leep, ms_leep, score_ensemble, select
 from estimators.ensembles import selection as module
+from estimators.ensembles.result import Single
 from tests.reference.oracles import inputs, oracles
 
 Kind = Callable[[Any], Any]
@@ -120,7 +121,7 @@ def test_the_exact_ensemble_is_the_best_by_enumeration(size: int, cohesion: str)
     assert found.value == pytest.approx(max(values.values()), abs=1e-9)
     assert values[found.members] == pytest.approx(found.value, abs=1e-9)
     best = sorted(values.values(), reverse=True)[:3]
-    assert [listed["value"] for listed in found.ranking] == pytest.approx(best, abs=1e-9)
+    assert [listed.value for listed in found.ranking] == pytest.approx(best, abs=1e-9)
 
 
 def test_e_leep_is_the_best_by_enumeration() -> None:
@@ -139,7 +140,7 @@ def test_ms_leep_picks_the_best_single_models() -> None:
     leep = np.log(np.stack(pool.eep)).mean(axis=1)
     found = select(pool, size=3, method="ms_leep")
     assert set(found.members) == {pool.names[index] for index in np.argsort(-leep)[:3]}
-    assert found.best_single == {"name": pool.names[int(np.argmax(leep))], "value": pytest.approx(leep.max())}
+    assert found.best_single == Single(pool.names[int(np.argmax(leep))], pytest.approx(leep.max()))
 
 
 def test_greedy_follows_the_largest_gain_and_reports_its_gap() -> None:
@@ -153,7 +154,7 @@ def test_greedy_follows_the_largest_gain_and_reports_its_gap() -> None:
     assert found.members == members
     assert found.gap == pytest.approx(max(values[3].values()) - values[3][members], abs=1e-9)
     assert found.rank == 1 + sum(value > found.value + 1e-9 for value in values[3].values())
-    assert sum(step["gain"] for step in found.trace) == pytest.approx(found.value)
+    assert sum(step.gain for step in found.trace) == pytest.approx(found.value)
     assert any(note.startswith("no_guarantee:") for note in found.notes)
 
 
@@ -194,7 +195,7 @@ def test_terms_standardised_over_ensembles_have_unit_spread() -> None:
     for weights in ({"task": 0, "cohesion": 0}, {"domain": 0, "cohesion": 0}, {"domain": 0, "task": 0}):
         for size in (2, 3, 5):
             found = select(pool, size=size, standardize="ensembles", weights=weights, near_copies="allow", top=100)
-            values = [listed["value"] for listed in found.ranking]
+            values = [listed.value for listed in found.ranking]
             assert len(values) == found.evaluated
             assert np.std(values) == pytest.approx(1.0)
             assert np.mean(values) == pytest.approx(0.0, abs=1e-9)
@@ -213,16 +214,16 @@ def test_weights_and_raw_terms_add_up() -> None:
 
 def test_reported_terms_rebuild_the_value() -> None:
     found = select(make_pool(), size=3)
-    cost = sum(m["domain_difference_standardized"] + m["task_difference_standardized"] for m in found.member_terms)
-    cost += sum(p["cohesion_standardized"] for p in found.pair_terms)
+    cost = sum(m.domain_difference_standardized + m.task_difference_standardized for m in found.member_terms)
+    cost += sum(p.cohesion_standardized for p in found.pair_terms)
     assert found.value == pytest.approx(-cost)
     for member in found.member_terms:
         scale = found.standardization["domain"]
-        assert member["domain_difference_standardized"] == pytest.approx(
-            (member["domain_difference"] - scale["mean"]) / scale["scale"]
+        assert member.domain_difference_standardized == pytest.approx(
+            (member.domain_difference - scale.mean) / scale.scale
         )
     for pair in found.pair_terms:
-        assert pair["cohesion"] == pytest.approx((pair["first_given_second"] + pair["second_given_first"]) / 2)
+        assert pair.cohesion == pytest.approx((pair.first_given_second + pair.second_given_first) / 2)
 
 
 def test_a_given_ensemble_is_ranked_among_all() -> None:
@@ -344,7 +345,7 @@ def copies_pool() -> tuple[Pool, np.ndarray]:
 def test_near_copies_are_named_and_not_paired() -> None:
     pool, _ = copies_pool()
     found = select(pool, size=2)
-    named = {(pair["first"], pair["second"]) for pair in found.near_copies}
+    named = {(pair.first, pair.second) for pair in found.near_copies}
     assert ("one", "other space") in named
     assert ("one", "near copy") in named
     assert all("two" not in pair for pair in named)
@@ -381,7 +382,7 @@ def test_copies_are_found_without_predictions() -> None:
     full = make_pool()
     pool = Pool(names=full.names, eep=[full.eep[0], *full.eep[:7]])
     found = select(pool, size=2, method="e_leep")
-    assert [(pair["first"], pair["second"]) for pair in found.near_copies] == [("model 0", "model 1")]
+    assert [(pair.first, pair.second) for pair in found.near_copies] == [("model 0", "model 1")]
 
 
 def test_a_pool_of_copies_alone_has_no_ensemble() -> None:

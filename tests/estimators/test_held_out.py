@@ -137,14 +137,14 @@ def test_each_step_adds_the_model_that_improves_the_average_most(objective: str,
     members: tuple[int, ...] = ()
     for step in found.trace:
         members = min(((*members, index) for index in range(len(table)) if index not in members), key=key)
-        assert step["added"] == f"model {members[-1]}"
-        assert step["log_loss"] == pytest.approx(log_loss(table[list(members)].mean(axis=0), labels))
-        assert step["accuracy"] == pytest.approx(accuracy(table[list(members)].mean(axis=0), labels))
+        assert step.added == f"model {members[-1]}"
+        assert step.log_loss == pytest.approx(log_loss(table[list(members)].mean(axis=0), labels))
+        assert step.accuracy == pytest.approx(accuracy(table[list(members)].mean(axis=0), labels))
     assert found.members == tuple(f"model {index}" for index in members)
     best = min(range(len(table)), key=lambda index: key((index,)))
-    assert found.best_single["name"] == f"model {best}"
-    assert found.log_loss_gain.value == pytest.approx(found.best_single["log_loss"] - found.log_loss)
-    assert found.accuracy_gain.value == pytest.approx(found.accuracy - found.best_single["accuracy"])
+    assert found.best_single.name == f"model {best}"
+    assert found.log_loss_gain.value == pytest.approx(found.best_single.log_loss - found.log_loss)
+    assert found.accuracy_gain.value == pytest.approx(found.accuracy - found.best_single.accuracy)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -161,7 +161,7 @@ def test_an_average_is_never_worse_than_the_mean_of_its_members(seed: int, size:
 def test_one_model_gains_nothing() -> None:
     table, labels = predictions()
     found = select_held_out(names=names_of(table), probabilities=list(table), labels=labels, size=1)
-    assert found.members == (found.best_single["name"],)
+    assert found.members == (found.best_single.name,)
     for gain in (found.accuracy_gain, found.log_loss_gain):
         assert (gain.value, gain.low, gain.high) == (0.0, 0.0, 0.0)
 
@@ -173,7 +173,7 @@ def test_intervals_are_those_of_repeated_images() -> None:
         names=names_of(table), probabilities=list(table), labels=labels, size=3, resamples=4000, level=0.9
     )
     members = [int(name.split()[1]) for name in found.members]
-    single = table[int(found.best_single["name"].split()[1])]
+    single = table[int(found.best_single.name.split()[1])]
     rows = np.arange(len(labels))
     differences = np.log(table[members].mean(axis=0)[rows, labels]) - np.log(single[rows, labels])
     half = 1.645 * differences.std() / np.sqrt(len(labels))
@@ -192,7 +192,7 @@ def test_a_probability_of_zero_for_the_true_class_has_a_finite_loss() -> None:
     table = np.array([[[1.0, 0.0]], [[0.5, 0.5]]])
     found = select_held_out(names=["sure", "unsure"], probabilities=list(table), labels=[1], size=2)
     assert found.members == ("unsure", "sure")
-    assert np.isfinite(found.trace[-1]["log_loss"])
+    assert np.isfinite(found.trace[-1].log_loss)
 
 
 @pytest.mark.parametrize("labels", ["names", "gaps", "columns"])
@@ -258,11 +258,11 @@ def test_told_like_other_ensembles_it_keeps_its_numbers() -> None:
     members = [names.index(name) for name in told.members]
     assert told.value == pytest.approx(-log_loss(table[members].mean(axis=0), labels))
     assert told.cost == sum(1.0 + member for member in members)
-    assert [term["accuracy"] for term in told.member_terms] == [accuracy(table[m], labels) for m in members]
+    assert [term.accuracy for term in told.member_terms] == [accuracy(table[m], labels) for m in members]
     assert told.best_single is not None
-    single = table[names.index(told.best_single["name"])]
+    single = table[names.index(told.best_single.name)]
     gain = accuracy(table[members].mean(axis=0), labels) - accuracy(single, labels)
-    assert told.best_single["accuracy_gain"]["value"] == pytest.approx(gain)
+    assert told.best_single.accuracy_gain.value == pytest.approx(gain)
     assert told.evaluated == 5 + 4 + 3
 
 

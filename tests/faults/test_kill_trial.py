@@ -32,7 +32,7 @@ def submit(service: Service) -> dict[str, Any]:
     for seed, name in enumerate(MODELS):
         body = save_model(service.settings.model_roots[0], name, "test_resnet", num_classes=10, seed=seed)
         service.call("POST", "/v1/models", body)
-    trial = {"folds": 3, "epochs": 25, "size": 64, "first": 2}
+    trial = {"folds": 3, "epochs": 25, "size": 64, "winners": 2}
     ranking: dict[str, Any] = service.call(
         "POST", "/v1/rankings", {"target": "shapes", "models": MODELS, "trial": trial}
     )

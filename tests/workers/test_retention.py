@@ -15,6 +15,7 @@ from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.question import MetricChoice, SampleChoice
 from app.contracts.rankings import EvidenceKeys, RankingRequest
 from app.contracts.retention import Kind, Removal
+from app.contracts.schedules import Named, ScheduleRequest
 from app.contracts.states import DeliveryState, ModelRunState, RankingState, ResourceState, RunState
 from app.contracts.zoos import ModelFilter
 from app.db.repositories.placements import Placements
@@ -35,6 +36,7 @@ from workers.runtime import Runtime
 from workers.schedules import keeper
 from workers.store.features import entries_of
 
+REQUEST = ScheduleRequest(zoo=Named(id="zoo_1", name="zoo"), targets=())
 BOTH = [LOCAL_CALLER, Caller("key_a", frozenset({"read"}))]
 
 
@@ -132,7 +134,7 @@ class World:
     def schedule(self, name: str = "nightly") -> str:
         with self.database.transaction() as session:
             row = Schedule(
-                name=name, cron="0 2 * * *", time_zone="UTC", request={}, active_since=now() - timedelta(days=400)
+                name=name, cron="0 2 * * *", time_zone="UTC", request=REQUEST, active_since=now() - timedelta(days=400)
             )
             session.add(row)
             session.flush()
@@ -148,7 +150,6 @@ class World:
                 scheduled_at=moment,
                 by_hand=by_hand,
                 state=RunState.SUCCEEDED,
-                report={"n": 1},
                 created_at=moment,
                 finished_at=moment,
             )

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from app.contracts.caller import LOCAL_CALLER
 from app.contracts.listing import Listing
 from app.contracts.models import WeightsFileSpec
+from app.contracts.schedules import Named, ScheduleRequest
 from app.contracts.states import ModelRunState, RankingState, ResourceState, RunState, ScheduleState
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.keys import Keys
@@ -92,11 +93,11 @@ def registered(parts: Runtime, *, owner: str = "local", **more: Any) -> Schedule
                 time_zone="UTC",
                 owner=owner,
                 active_since=now() - timedelta(days=365),
-                request={
-                    "zoo": {"id": zoo.id, "name": "zoo"},
-                    "targets": [{"id": dataset.id, "name": "shapes"}],
-                    "metrics": ["leep"],
-                },
+                request=ScheduleRequest(
+                    zoo=Named(id=zoo.id, name="zoo"),
+                    targets=(Named(id=dataset.id, name="shapes"),),
+                    metrics=["leep"],
+                ),
                 **more,
             )
         )
@@ -228,7 +229,7 @@ def test_target_that_is_gone_is_a_row_with_its_reason(parts: Runtime) -> None:
     run = fire(row, last_night())
     assert run is not None
     with parts.database.transaction() as session:
-        dataset = Datasets(session).get(row.request["targets"][0]["id"])
+        dataset = Datasets(session).get(row.request.targets[0].id)
         assert dataset is not None
         Datasets(session).delete(dataset)
     assert steps.begin(run)
@@ -240,7 +241,7 @@ def test_target_that_is_gone_is_a_row_with_its_reason(parts: Runtime) -> None:
     assert target.problem is not None
     assert stored is not None
     assert stored.report is not None
-    assert "there is no data set" in stored.report["targets"][0]["problem"]["detail"]
+    assert "there is no data set" in stored.report.targets[0].problem.detail
 
 
 @pytest.mark.parametrize("change", ["content", "new", "gone", "moved"])

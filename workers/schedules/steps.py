@@ -124,8 +124,8 @@ def begin(run_id: str) -> bool:
         targets = runs.targets([run_id])[run_id]
         if not targets:
             targets = [
-                RunTarget(run_id=run_id, position=position, target=target["name"], target_id=target["id"])
-                for position, target in enumerate(row.request["targets"])
+                RunTarget(run_id=run_id, position=position, target=target.name, target_id=target.id)
+                for position, target in enumerate(row.request.targets)
             ]
             session.add_all(targets)
             session.flush()
@@ -170,7 +170,7 @@ def _look_at_weights(runtime: Runtime, run_id: str) -> None:
         run = ScheduleRuns(session).get(run_id)
         row = Schedules(session).get(run.schedule_id) if run is not None else None
         caller = _caller(session, row) if row is not None else None
-        zoo = Zoos(session).find_with_members(caller, row.request["zoo"]["id"]) if row is not None and caller else None
+        zoo = Zoos(session).find_with_members(caller, row.request.zoo.id) if row is not None and caller else None
         models = registered(session, caller, zoo) if zoo is not None and caller is not None else []
     local = [model for model in models if is_local(model.spec) and model.state is not ResourceState.PENDING]
     for model in local:
@@ -227,9 +227,11 @@ def _submit(runtime: Runtime, run_id: str, position: int) -> ProblemDocument | N
                 return None
             if caller is None:
                 return failure("forbidden", REVOKED)
-            asked = {name: value for name, value in row.request.items() if name not in ("zoo", "targets")}
             body = RankingCreate(
-                **asked, zoo=row.request["zoo"]["id"], target=target.target_id or target.target, shared=row.shared
+                zoo=row.request.zoo.id,
+                target=target.target_id or target.target,
+                shared=row.shared,
+                **dict(row.request.options),
             )
             ranking = submit(session, runtime.jobs, caller, body, request_id=run_id)
             target.ranking_id = ranking.id
@@ -283,9 +285,9 @@ def finish(run_id: str) -> str:
             return run.state.value
         session.refresh(run)
         report = compose(session, row, run)
-        run.report = report.model_dump(mode="json")
+        run.report = report
         if row.webhook_id is not None:
-            announce(session, runtime.jobs, runtime.settings, row.webhook_id, kind=RUN_FINISHED, data=run.report)
+            announce(session, runtime.jobs, runtime.settings, row.webhook_id, kind=RUN_FINISHED, data=report.plain())
     log.info("a run ended", run=run_id, state=state.value, computed=report.computed, reused=report.reused)
     return state.value
 

@@ -14,7 +14,8 @@ from app.contracts.question import EnsembleChoice
 from app.scoring.ensembles import attempt, reading, save_pool, search
 from app.settings import Settings
 from estimators.ensembles.held_out import as_selection, probe_predictions, select_held_out
-from estimators.ensembles.selection import Selection, build_pool, score_ensemble, select
+from estimators.ensembles.result import Selection
+from estimators.ensembles.selection import build_pool, score_ensemble, select
 from estimators.ensembles.terms import Pool
 from workers.store.features import FeatureStore
 

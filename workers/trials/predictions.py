@@ -59,7 +59,7 @@ def best_ensemble(store: TrialStore, rows: Sequence[RankingTrial], names: Mappin
         members=found.members,
         accuracy=found.accuracy,
         log_loss=found.log_loss,
-        best_single=str(found.best_single["name"]),
+        best_single=found.best_single.name,
         accuracy_gain_points=POINTS * found.accuracy_gain.value,
         low=POINTS * found.accuracy_gain.low,
         high=POINTS * found.accuracy_gain.high,

@@ -71,9 +71,9 @@ def _race(store: TrialStore, rows: Sequence[RankingTrial], choice: TrialChoice, 
     losses, _ = held_out(store, running)
     if losses is None:
         return
-    for row, stays in zip(running, still_in_race(losses, choice.first), strict=True):
+    for row, stays in zip(running, still_in_race(losses, choice.winners), strict=True):
         if not stays:
-            _leave(row, EXCLUDED.format(fold, choice.folds, choice.first), TrialState.EXCLUDED)
+            _leave(row, EXCLUDED.format(fold, choice.folds, choice.winners), TrialState.EXCLUDED)
 
 
 def _leave(row: RankingTrial, reason: str, state: TrialState = TrialState.CUT_OFF) -> None:

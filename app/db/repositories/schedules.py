@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import JSON, func, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from app.contracts.caller import Caller
@@ -27,7 +27,7 @@ class Schedules(OwnedRepository[Schedule]):
 
     def of_zoo(self, caller: Caller, zoo_id: str) -> list[Schedule]:
         """Those that rank this zoo, newest first."""
-        query = self.visible(caller).where(Schedule.request["zoo"]["id"].as_string() == zoo_id)
+        query = self.visible(caller).where(type_coerce(Schedule.request, JSON)["zoo"]["id"].as_string() == zoo_id)
         return list(self.session.scalars(query.order_by(Schedule.id.desc())))
 
     def of_revoked_keys(self) -> list[Schedule]:
