@@ -147,6 +147,10 @@ class Settings(BaseSettings):
     )
     ranking_history_days: float = Field(0, ge=0, description="Rankings that ended longer ago go.")
     ranking_history_count: int = Field(0, ge=0, description="Ended rankings kept of each owner and target.")
+    finetune_history_days: float = Field(
+        0, ge=0, description="Fine-tunings that ended longer ago go, with the weights that they kept."
+    )
+    finetune_history_count: int = Field(0, ge=0, description="Ended fine-tunings kept of each owner and target.")
     run_history_days: float = Field(0, ge=0, description="Runs of schedules that ended longer ago go.")
     run_history_count: int = Field(0, ge=0, description="Ended runs kept of each schedule.")
     delivery_history_days: float = Field(30, ge=0, description="Messages to webhooks that ended longer ago go.")

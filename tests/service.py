@@ -61,6 +61,23 @@ def descendants(pid: int) -> list[int]:
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
+def command_line(pid: int) -> bytes:
+    """How the process was started; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def processor_seconds(pid: int) -> float:
+    """What the process has taken of the processor; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_for(condition: Callable[[], Any], *, seconds: float = 60, what: str = "") -> Any:
     """The first true value of the condition; fails the test when the time, which grows by `PATIENCE`, is over."""
     seconds *= PATIENCE
@@ -108,6 +125,13 @@ class Service:
 
     def processes(self) -> list[int]:
         return [self.process.pid, *descendants(self.process.pid)]
+
+    def busy_children(self) -> list[int]:
+        """Child processes that compute: they take more than a fifth of a core for half a second."""
+        children = [pid for pid in self.processes() if b"app.processes.child" in command_line(pid)]
+        before = {pid: processor_seconds(pid) for pid in children}
+        time.sleep(0.5)
+        return [pid for pid in children if processor_seconds(pid) - before[pid] > 0.1]
 
 
 @contextmanager

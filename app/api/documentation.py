@@ -4,6 +4,7 @@ Open without a key: their content is the same for every deployment of this versi
 the page is there.
 """
 
+from functools import lru_cache
 from importlib.resources import files
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -31,6 +32,8 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+# ReDoc's footer shows a picture from there; the policy keeps it out, and browsers complain.
+FOREIGN_LOGO, OWN_LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg", "docs/assets/favicon.png"
 # Addresses are relative, so that a proxy may serve them under a path of its own.
 SWAGGER = """<!doctype html>
 <html lang="en">
@@ -66,8 +69,8 @@ REDOC = """<!doctype html>
 <link rel="icon" href="docs/assets/favicon.png">
 </head>
 <body>
-<redoc spec-url="openapi.json"></redoc>
-<script src="docs/assets/redoc.standalone.js"></script>
+<redoc spec-url="openapi.json" required-props-first></redoc>
+<script src="docs/redoc.js"></script>
 </body>
 </html>
 """
@@ -108,6 +111,18 @@ def swagger() -> HTMLResponse:
 def start() -> Response:
     """A file of its own, since the policy allows no script inside a page."""
     return Response(START, media_type="text/javascript")
+
+
+@router.get("/docs/redoc.js")
+def redoc_script() -> Response:
+    """ReDoc itself, which asks no other host for anything."""
+    return Response(_redoc_script(), media_type="text/javascript", headers={"Cache-Control": "max-age=3600"})
+
+
+@lru_cache(maxsize=1)
+def _redoc_script() -> bytes:
+    script = (files("fastapi_offline") / "static" / "redoc.standalone.js").read_bytes()
+    return script.replace(FOREIGN_LOGO.encode(), OWN_LOGO.encode())
 
 
 @router.get("/redoc")

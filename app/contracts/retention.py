@@ -9,6 +9,7 @@ class Kind(StrEnum):
     """What is kept for a while."""
 
     RANKINGS = "rankings"
+    FINETUNES = "finetunes"
     RUNS = "runs"
     DELIVERIES = "deliveries"
     JOBS = "jobs"

@@ -1,7 +1,6 @@
 """A full fine-tuning, as a user asks for it: learning rates, seeds, weights, failures, cancellation, memory."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,9 @@ def test_it_is_remembered_and_informs_rankings_of_other_targets(service: Service
     assert estimate["unmeasured"] == []
 
 
-def test_a_running_one_tells_its_time_and_ends_within_seconds_of_a_cancellation(service: Service) -> None:
+def test_a_running_one_tells_its_time_and_stops_within_five_seconds_of_a_cancellation(
+    service: Service,
+) -> None:
     row = ask(service, models=["wide"], epochs=400, rate_multiples=[1.0], seed=5)
 
     def estimated() -> bool:
@@ -126,8 +127,9 @@ def test_a_running_one_tells_its_time_and_ends_within_seconds_of_a_cancellation(
         return any(run["seconds_left"] is not None for run in runs)
 
     wait_for(estimated, seconds=200, what="an estimate of the time left")
+    assert service.busy_children()
     service.call("POST", f"/v1/finetunes/{row['id']}/cancel")
-    started = time.monotonic()
+    wait_for(lambda: not service.busy_children(), seconds=5, what="the end of the work")
     other = ask(service, models=["slim"], epochs=1, rate_multiples=[1.0], seed=6)
 
     def begun() -> bool:
@@ -135,7 +137,6 @@ def test_a_running_one_tells_its_time_and_ends_within_seconds_of_a_cancellation(
         return any(run["stage"] not in (None, "waiting") or run["accuracy"] is not None for run in runs)
 
     wait_for(begun, seconds=60, what="the next run")
-    assert time.monotonic() - started < 60
     assert ended(service, other)["state"] == "succeeded"
     found = service.call("GET", f"/v1/finetunes/{row['id']}")
     assert (found["state"], found["models"][0]["state"]) == ("cancelled", "cut_off")

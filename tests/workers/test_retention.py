@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app.contracts.caller import LOCAL_CALLER, Caller
+from app.contracts.finetunes import FineTuningRequest
 from app.contracts.question import MetricChoice, SampleChoice
 from app.contracts.rankings import EvidenceKeys, RankingRequest
 from app.contracts.retention import Kind, Removal
 from app.contracts.schedules import Named, ScheduleRequest
-from app.contracts.states import DeliveryState, ModelRunState, RankingState, ResourceState, RunState
+from app.contracts.states import DeliveryState, ModelRunState, RankingState, ResourceState, RunPurpose, RunState
 from app.contracts.zoos import ModelFilter
+from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.placements import Placements
 from app.db.repositories.retention import RetentionRuns
 from app.db.repositories.schedules import ScheduleRuns
@@ -27,6 +29,7 @@ from app.db.session import Database
 from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingScore, Score, now
 from app.db.webhook_tables import Delivery, DeliveryAttempt, Webhook
 from app.jobs import Jobs
+from app.services import usage
 from app.settings import Settings
 from tests.conftest import NewDatabase
 from workers import runtime
@@ -36,6 +39,7 @@ from workers.runtime import Runtime
 from workers.schedules import keeper
 from workers.store.features import entries_of
 
+WEIGHTS = 1000
 REQUEST = ScheduleRequest(zoo=Named(id="zoo_1", name="zoo"), targets=())
 BOTH = [LOCAL_CALLER, Caller("key_a", frozenset({"read"}))]
 
@@ -139,6 +143,40 @@ class World:
             session.add(row)
             session.flush()
             return row.id
+
+    def finetune(self, days: float, *, owner: str = "local", state: RankingState = RankingState.SUCCEEDED) -> str:
+        """A fine-tuning that kept its weights."""
+        moment = now() - timedelta(days=days)
+        request = FineTuningRequest(target="t", models=("m",), names=("m",), sample=SampleChoice(), remember=False)
+        with self.database.transaction() as session:
+            row = FineTuning(
+                owner=owner,
+                target_id=self.target,
+                request=request,
+                priority=1,
+                state=state,
+                created_at=moment,
+                finished_at=moment if state.is_final else None,
+            )
+            session.add(row)
+            session.flush()
+            weights = f"{row.id}/0.safetensors"
+            session.add(
+                FineTuningRun(
+                    fine_tuning_id=row.id,
+                    number=0,
+                    model_id="m",
+                    purpose=RunPurpose.TEST,
+                    rate_multiple=1.0,
+                    seed=0,
+                    weights=weights,
+                )
+            )
+            identifier = row.id
+        file = self.parts.settings.fine_tunings_folder / weights
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(WEIGHTS))
+        return identifier
 
     def run(
         self, schedule: str, days: float, ranking: str | None, *, by_hand: bool = False, due: datetime | None = None
@@ -352,6 +390,25 @@ def test_messages_go_by_age_and_count_unless_they_are_under_way(world: World) ->
     assert world.retain(delivery_history_count=1)[Kind.DELIVERIES].removed == 1
     assert world.ids(Delivery) == {"dlv_2", "dlv_3"}
     assert world.count(DeliveryAttempt) == 2
+
+
+@pytest.mark.parametrize("limit", [{"finetune_history_days": 10}, {"finetune_history_count": 1}])
+def test_finetunings_go_by_age_or_count_with_their_weights(world: World, limit: dict[str, float]) -> None:
+    old, recent = world.finetune(20), world.finetune(1)
+    running = world.finetune(30, state=RankingState.RUNNING)
+    others = world.finetune(5, owner="key_a")
+    said = world.retain(dry_run=True, **limit)[Kind.FINETUNES]
+    assert world.ids(FineTuning) == {old, recent, running, others}
+    with world.database.reading() as session:
+        before = usage.of(session, world.parts.settings, "local").used_bytes
+    done = world.retain(**limit)[Kind.FINETUNES]
+    assert (said.removed, said.bytes, said.examples) == (done.removed, done.bytes, done.examples)
+    assert (done.removed, done.examples) == (1, (old,))
+    assert done.bytes > WEIGHTS
+    assert world.ids(FineTuning) == {recent, running, others}
+    assert world.count(FineTuningRun) == 3
+    with world.database.reading() as session:
+        assert usage.of(session, world.parts.settings, "local").used_bytes == before - WEIGHTS
 
 
 def put(world: World, key: str, days: float) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.contracts.retention import Kind, Rule
-from app.db.repositories.retention import OF_DELIVERY, OF_RANKING, OF_RUN, OF_SCORE, Expired, Needed
+from app.db.fine_tuning_tables import FineTuning
+from app.db.repositories.retention import OF_DELIVERY, OF_FINE_TUNING, OF_RANKING, OF_RUN, OF_SCORE, Expired, Needed
 from app.db.schedule_tables import ScheduleRun
 from app.db.tables import Base, Ranking, Score, now
 from app.db.webhook_tables import Delivery
@@ -122,6 +123,18 @@ class OldRankings(Rows):
         return self.runtime.settings.rankings_folder / identifier
 
 
+class OldFineTunings(Rows):
+    """Fine-tunings that ended, with their runs and the weights that they kept; what they taught the history stays."""
+
+    table, parts = FineTuning, OF_FINE_TUNING
+
+    def past(self, session: Session, rule: Rule) -> list[str]:
+        return Expired(session).fine_tunings(before=before(rule), newest=rule.newest)
+
+    def files_of(self, identifier: str) -> Path | None:
+        return self.runtime.settings.fine_tunings_folder / identifier
+
+
 class OldRuns(Rows):
     """Runs of schedules that ended, with their reports."""
 
@@ -205,6 +218,7 @@ class OldEvidence(Source):
 
 SOURCES: dict[Kind, type[Source]] = {
     Kind.RANKINGS: OldRankings,
+    Kind.FINETUNES: OldFineTunings,
     Kind.RUNS: OldRuns,
     Kind.DELIVERIES: OldDeliveries,
     Kind.JOBS: OldJobs,
@@ -222,6 +236,7 @@ def rules(settings: Settings) -> dict[Kind, Rule]:
     evidence = rule(settings.evidence_history_days, settings.evidence_history_count)
     return {
         Kind.RANKINGS: rule(settings.ranking_history_days, settings.ranking_history_count),
+        Kind.FINETUNES: rule(settings.finetune_history_days, settings.finetune_history_count),
         Kind.RUNS: rule(settings.run_history_days, settings.run_history_count),
         Kind.DELIVERIES: rule(settings.delivery_history_days, settings.delivery_history_count),
         Kind.JOBS: rule(settings.job_history_days, settings.job_history_count),

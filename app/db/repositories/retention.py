@@ -13,6 +13,7 @@ from sqlalchemy.orm.attributes import InstrumentedAttribute
 from app.contracts.listing import Listing
 from app.contracts.states import FINAL_STATES, DeliveryState, RankingState
 from app.db.advice_tables import RankingTrial
+from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.schedules import OPEN_RUNS
 from app.db.retention_tables import RetentionRun
 from app.db.schedule_tables import Placement, RunTarget, ScheduleRun
@@ -28,6 +29,7 @@ OF_RANKING = (
     (RankingTrial, "ranking_id"),
     (Placement, "ranking_id"),
 )
+OF_FINE_TUNING = ((FineTuning, "id"), (FineTuningRun, "fine_tuning_id"))
 OF_RUN = ((ScheduleRun, "id"), (RunTarget, "run_id"))
 OF_DELIVERY = ((Delivery, "id"), (DeliveryAttempt, "delivery_id"))
 OF_SCORE = ((Score, "id"),)
@@ -45,6 +47,12 @@ class Expired:
         group = (Ranking.owner, Ranking.target_id)
         ended = Ranking.state.in_(FINAL_STATES)
         return self._find(Ranking.id, Ranking.finished_at, group, ended, before=before, newest=newest)
+
+    def fine_tunings(self, *, before: datetime | None, newest: int | None) -> list[str]:
+        """Of each owner and target."""
+        group = (FineTuning.owner, FineTuning.target_id)
+        ended = FineTuning.state.in_(FINAL_STATES)
+        return self._find(FineTuning.id, FineTuning.finished_at, group, ended, before=before, newest=newest)
 
     def runs(self, *, before: datetime | None, newest: int | None) -> list[str]:
         """Of each schedule."""
