@@ -36,7 +36,7 @@ def section(metric: Metric) -> str:
         f"    {metric.formula}",
         "",
         f"- **Read it:** {metric.interpretation}",
-        f"- **It fails:** {metric.caveats}",
+        f"- **Caveats:** {metric.caveats}",
         f"- **Needs** {_needs(metric)}; **for** {', '.join(sorted(metric.tasks)).replace('_', '-')}.",
         f"- **Range** {low} to {high}{f', {metric.unit}' if metric.unit else ''}. **Cost** {metric.cost}.",
     ]

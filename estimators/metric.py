@@ -166,7 +166,7 @@ class Metric:
         resampling: how the scatter of the score is found.
         combine: for metrics that mean something only within a pool of models: all the pool's Scores to its final
             values, in the same order; None for the others.
-        pool_parts: the details that ``combine`` reads beside the values.
+        pool_parts: the details that ``combine`` reads in addition to the values.
         version: part of the key under which scores are stored; raise it when the code changes what it computes.
     """
 

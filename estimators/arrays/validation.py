@@ -94,7 +94,7 @@ def check_features(features: Array, *, name: str = "features", minimum_samples: 
 
 
 def check_targets(targets: Array, *, length: int, like: Array, name: str = "targets") -> Array:
-    """Check regression or multi-label targets, (N,) or (N, K), and return them as (N, K) beside ``like``."""
+    """Check regression or multi-label targets, (N,) or (N, K), and return them as (N, K) on the device of ``like``."""
     if is_array_api_obj(targets) and is_torch_array(targets) != is_torch_array(like):
         targets = to_numpy(targets)
     targets = _floating(targets, name)

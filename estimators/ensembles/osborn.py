@@ -171,7 +171,7 @@ def task_difference(*, source_labels: Array, labels: Array, direction: str = "la
     value = conditional_entropy(table if direction == "labels_given_predictions" else table.T)
     warnings: tuple[str, ...] = ()
     if len(source_classes) == 1:
-        warnings = ("constant: the model predicts one source class for every image, so the term tells nothing",)
+        warnings = ("constant: the model predicts one source class for every image, so the term says nothing",)
     details = {
         "direction": direction,
         "samples": int(codes.shape[0]),
@@ -216,7 +216,7 @@ def transported_task_difference(
 
 
 def _codes(source_labels: Sequence[Array]) -> Array:
-    """(M, N) codes without gaps, each row its own, beside the first model's labels."""
+    """(M, N) codes without gaps, numbered in each row by itself, on the device of the first model's labels."""
     if len(source_labels) == 0:
         raise InvalidEvidence("source_labels must hold the predictions of at least one model")
     rows: list[np.ndarray[Any, Any]] = []

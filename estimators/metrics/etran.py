@@ -14,7 +14,7 @@ LDA_WEIGHT = 0.85
 
 
 def etran(*, features: Array, labels: Array, compat: str | None = None) -> Score:
-    """The LDA posterior of one model, with the energy beside it, ready for `combine_etran` over a pool.
+    """The LDA posterior of one model, along with its energy, ready for `combine_etran` over a pool.
 
     Args:
         features: (N, D).

@@ -92,7 +92,7 @@ METRIC = Metric(
     "towards the other classes, the more the less sure it was.",
     formula="(1/N) Σ_i p(y_i | x'_i), x'_i = q_i x_i + (1 - q_i) mean of the other class means",
     interpretation="A mean probability: 1/C is chance, 1 is certainty.",
-    caveats="Reaches 1 for every model when there are few samples for the dimensions, and then tells nothing.",
+    caveats="Reaches 1 for every model when there are few samples for the dimensions, and then says nothing.",
     cost="O(N D² + D³ + N D C)",
     citation="Shao et al., Not All Models Are Equal: Predicting Model Transferability in a Self-challenging Fisher "
     "Space, ECCV 2022",
