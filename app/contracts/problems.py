@@ -42,6 +42,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "fine-tuning-failed": Kind("The model could not be fine-tuned"),
         "quota-exceeded": Kind("The storage quota is used up", 507),
         "storage-full": Kind("There is no room for the data", 507),
+        "storage-unavailable": Kind("The shared storage cannot be used", 503),
         "stopped": Kind("The work was stopped"),
         "time-limit-exceeded": Kind("The work took longer than its limit"),
         "arrays-refused": Kind("The arrays cannot be scored"),

@@ -57,3 +57,8 @@ class ScoreCommand(Contract):
 
     task: TaskName
     cells: tuple[Cell, ...]
+
+    @property
+    def evidence_keys(self) -> list[str]:
+        """Of all that the cells read."""
+        return [key for cell in self.cells for key in (cell.evidence_key, cell.reference_key) if key]

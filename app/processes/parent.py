@@ -135,12 +135,16 @@ class ChildProcess:
     def _environment(self) -> dict[str, str]:
         threads = str(self._role.threads or thread_count(self._settings))
         withheld = set(map(variable, self._secrets()))
-        inherited = {name: value for name, value in os.environ.items() if name not in withheld}
+        inherited = {
+            name: value for name, value in os.environ.items() if name not in withheld and not name.startswith("AWS_")
+        }
         return SLEEPING_THREADS | inherited | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
     def _secrets(self) -> set[str]:
         """Settings that a child must not know: it reads what strangers send, and needs none of them."""
-        return {name for name, value in self._settings if isinstance(value, SecretStr)}
+        secrets = {name for name, value in self._settings if isinstance(value, SecretStr)}
+        # Without its credentials the shared storage is of no use: a child works on the folders of its host.
+        return secrets | {"store_url"}
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._socket is not None  # noqa: S101 - set by _start

@@ -1,11 +1,11 @@
 """Rules of data sets."""
 
-import shutil
 from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from app import shared_home
 from app.contracts.base import LONGEST_NAME
 from app.contracts.caller import Caller
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
@@ -143,10 +143,10 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
     datasets.delete(row)
 
     def remove(_: Session) -> None:
-        index_file(settings, row.id).unlink(missing_ok=True)
-        shutil.rmtree(sheet_folder(settings, row.id), ignore_errors=True)
+        for path in (index_file(settings, row.id), sheet_folder(settings, row.id)):
+            shared_home.remove(settings, path)
         if not isinstance(row.spec, BuiltinSpec) and row.spec.uploaded:
-            shutil.rmtree(upload_folder(settings, row.id), ignore_errors=True)
+            shared_home.remove(settings, upload_folder(settings, row.id))
 
     # Not before: a transaction that fails must find the images where they were.
     event.listen(session, "after_commit", remove, once=True)
@@ -155,6 +155,7 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
 def contact_sheet(settings: Settings, row: Dataset) -> dict[str, list[str]]:
     """Class -> names of its small images on the contact sheet, of the first classes; empty before the inspection."""
     folder = sheet_folder(settings, row.id)
+    shared_home.fetch_folder(settings, folder)
     names = sorted(row.class_counts or ())
     return {
         names[int(child.name)]: [f"{child.name}-{image.stem}.jpg" for image in sorted(child.iterdir())]

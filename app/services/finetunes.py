@@ -1,6 +1,5 @@
 """Rules of full fine-tunings: how one is shown, and how one ends."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -8,6 +7,7 @@ from statistics import fmean, stdev
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from app import shared_home
 from app.contracts.caller import Caller
 from app.contracts.finetunes import FineTuneCreate
 from app.contracts.listing import Listing
@@ -91,7 +91,7 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
         raise Conflict(f"{row.id} is {row.state.value}; cancel it first")
     folder = settings.fine_tunings_folder / row.id
     FineTunings(session).delete(row)
-    event.listen(session, "after_commit", lambda _: shutil.rmtree(folder, ignore_errors=True), once=True)
+    event.listen(session, "after_commit", lambda _: shared_home.remove(settings, folder), once=True)
 
 
 def weights(session: Session, settings: Settings, caller: Caller, reference: str, number: int) -> Path:
@@ -101,6 +101,8 @@ def weights(session: Session, settings: Settings, caller: Caller, reference: str
     if run is None:
         raise NotFound(f"{row.id} has no run {number}")
     file = settings.fine_tunings_folder / run.weights if run.weights is not None else None
+    if file is not None:
+        shared_home.fetch_file(settings, file)
     if run.state is not TrialState.SUCCEEDED or file is None or not file.is_file():
         raise NotFound(f"run {number} of {row.id} kept no weights; ask with `weights` true")
     return file

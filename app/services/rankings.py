@@ -1,10 +1,10 @@
 """Rules of rankings: what may be asked, and how one ends."""
 
-import shutil
 from functools import partial
 
 from sqlalchemy.orm import Session
 
+from app import shared_home
 from app.contracts.caller import Caller
 from app.contracts.listing import Listing
 from app.contracts.question import RankingCreate, SampleChoice
@@ -132,7 +132,9 @@ def score_ensembles(
     row = get(session, caller, reference)
     if not row.state.is_final:
         raise Conflict(f"{row.id} is {row.state.value}; its pool is known when it has ended")
-    pool = load_pool(settings.rankings_folder / row.id, body.preset)
+    folder = settings.rankings_folder / row.id
+    shared_home.fetch_folder(settings, folder)
+    pool = load_pool(folder, body.preset)
     if pool is None:
         raise Conflict(
             f"{row.id} stored no terms for the preset {body.preset!r}; submit it again with `ensembles` of that preset "
@@ -157,4 +159,4 @@ def delete(session: Session, settings: Settings, caller: Caller, reference: str)
     if not row.state.is_final:
         raise Conflict(f"{row.id} is {row.state.value}; cancel it first")
     Rankings(session).delete(row)
-    shutil.rmtree(settings.rankings_folder / row.id, ignore_errors=True)
+    shared_home.remove(settings, settings.rankings_folder / row.id)

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from sqlalchemy.orm import Session
 
+from app import shared_home
 from app.contracts.caller import Caller
 from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
@@ -73,7 +74,7 @@ def incoming(settings: Settings) -> Iterator[Incoming]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield upload
     except BaseException:
-        shutil.rmtree(upload_folder(settings, upload.id), ignore_errors=True)
+        shared_home.remove(settings, upload_folder(settings, upload.id))
         raise
     finally:
         shutil.rmtree(upload.folder, ignore_errors=True)
@@ -96,7 +97,7 @@ def sweep(settings: Settings, database: Database) -> None:
             with database.reading() as session:
                 registered = Datasets(session).get(left.name) is not None
             if not registered:
-                shutil.rmtree(upload_folder(settings, left.name), ignore_errors=True)
+                shared_home.remove(settings, upload_folder(settings, left.name))
             shutil.rmtree(left, ignore_errors=True)
         except BlockingIOError:
             # Another process is receiving it.
@@ -164,6 +165,7 @@ def register(
         stored_bytes=size,
     )
     root.replace(final)
+    shared_home.share_folder(settings, final)
     return datasets.answer(row)
 
 

@@ -17,6 +17,7 @@ from app.errors import QuotaExceeded
 from app.paths import upload_folder
 from app.schemas.usage import StoredThing, UsageAnswer
 from app.settings import Settings
+from app.shared_home import shared_bytes
 
 GIGABYTE = 1e9
 SHOWN = 100
@@ -49,7 +50,12 @@ def _stored(session: Session, settings: Settings, owner: str) -> list[StoredThin
         for row in Datasets(session).stored(owner)
     ]
     tuned = [
-        StoredThing(kind="finetune", id=row.id, name=row.name, bytes=size_of(settings.fine_tunings_folder / row.id))
+        StoredThing(
+            kind="finetune",
+            id=row.id,
+            name=row.name,
+            bytes=shared_bytes(settings, settings.fine_tunings_folder / row.id),
+        )
         for row in FineTunings(session).with_weights(owner)
     ]
     return [*uploads, *(thing for thing in tuned if thing.bytes)]

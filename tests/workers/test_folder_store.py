@@ -224,7 +224,7 @@ def test_damage_after_the_first_look_is_seen(store: FolderStore) -> None:
 def test_files_are_hashed_once_in_a_process(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, FIRST)
     store.open(FIRST).close()
-    monkeypatch.setattr("workers.store.folder._digest", lambda path: pytest.fail(f"{path.name} was hashed again"))
+    monkeypatch.setattr("workers.store.folder.digest_of", lambda path: pytest.fail(f"{path.name} was hashed again"))
     FolderStore(store.root, store.quota_bytes).open(FIRST).close()
 
 

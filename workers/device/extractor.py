@@ -12,6 +12,7 @@ from app.processes.errors import ProcessDied
 from app.processes.parent import ChildProcess
 from app.processes.role import YIELDING, Role
 from app.settings import Settings
+from workers.device.lending import lent
 
 EXTRACTOR = Role(
     name="extractor",
@@ -29,6 +30,7 @@ class Extractor:
     """Commands for the device, one at a time from any thread; all raise what `ChildProcess.call` raises."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._process = ChildProcess(settings, EXTRACTOR)
 
     @property
@@ -56,6 +58,14 @@ class Extractor:
         A process that died is replaced once, for the kernel's out-of-memory killer may have ended it; if it died after
         the batch size was known, the second attempt takes half of it. The report's ``warnings`` say so.
         """
+        inputs = (command.card.input, *command.transforms_of_job)
+        keys = command.keys.values()
+        with lent(self._settings, command.dataset_id, command.sample_indices, inputs, keys):
+            return self._extract(command, progress, should_stop)
+
+    def _extract(
+        self, command: ExtractionCommand, progress: TellProgress | None, should_stop: Callable[[], bool] | None
+    ) -> ExtractionResult:
         batch_size: int | None = None
 
         def follow(event: Progress) -> None:

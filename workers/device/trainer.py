@@ -7,6 +7,8 @@ from app.contracts.progress import TellProgress
 from app.processes.parent import ChildProcess
 from app.processes.role import YIELDING, Role
 from app.settings import Settings
+from app.shared_home import share_file
+from workers.device.lending import lent
 
 TRAINER = Role(
     name="trainer",
@@ -22,6 +24,7 @@ class Trainer:
     """Fine-tunings, one at a time from any thread; all raise what `ChildProcess.call` raises."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._process = ChildProcess(settings, TRAINER)
 
     @property
@@ -37,9 +40,12 @@ class Trainer:
         should_stop: Callable[[], bool] | None = None,
     ) -> FineTuningResult:
         """See `workers.device.training.fine_tune`."""
-        return FineTuningResult.read(
-            self._process.call("fine_tune", command.plain(), progress=progress, should_stop=should_stop)
-        )
+        inputs = (command.input, command.card.input)
+        with lent(self._settings, command.dataset_id, command.sample_indices, inputs, [command.key]):
+            answer = self._process.call("fine_tune", command.plain(), progress=progress, should_stop=should_stop)
+        if command.weights is not None:
+            share_file(self._settings, self._settings.fine_tunings_folder / command.weights)
+        return FineTuningResult.read(answer)
 
     def close(self) -> None:
         """Kill the process; a command that runs, and any later one, raises `Stopping`."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from workers.images.index import DatasetIndex
 from workers.store import disk
 from workers.store.entries import Entry, EntryStore
 from workers.store.folder import FolderStore
+from workers.store.objects import shared
 
 FORMAT_VERSION = 1
 CHUNK = 64
@@ -126,16 +127,20 @@ class ImagesAhead:
             self._progress(Progress(stage="decode", done=done, total=self.decoded))
 
 
+def decoded_entries_of(settings: Settings) -> EntryStore:
+    """Where decoded images lie, under their quota."""
+    quota, reserve = (
+        int(gigabytes * 1e9) for gigabytes in (settings.image_cache_quota_gigabytes, settings.disk_reserve_gigabytes)
+    )
+    return shared(settings, "images", FolderStore(settings.images_folder, quota, reserve))
+
+
 class ImageCache:
     """Decoded images, under a quota."""
 
     def __init__(self, settings: Settings, entries: EntryStore | None = None) -> None:
         self._settings = settings
-        quota, reserve = (
-            int(gigabytes * 1e9)
-            for gigabytes in (settings.image_cache_quota_gigabytes, settings.disk_reserve_gigabytes)
-        )
-        self._entries = entries or FolderStore(settings.images_folder, quota, reserve)
+        self._entries = entries or decoded_entries_of(settings)
 
     def open(
         self,
@@ -163,7 +168,7 @@ class ImageCache:
             StorageFull: the array alone is larger than the quota or the free disk.
         """
         sample = np.ascontiguousarray(sample_indices, dtype=np.int64)
-        source = _digest(index.fingerprint, hashlib.sha256(sample.astype("<i8").tobytes()).hexdigest())
+        source = _source(index, sample)
         key = _digest(source, transforms.transform_key(config))
         if found := self._find(key):
             return found
@@ -181,6 +186,17 @@ class ImageCache:
             for start in range(0, sample.size, CHUNK):
                 images.wait(min(start + CHUNK, sample.size))
         return CachedImages(self._entries.open(key), sample.size)
+
+    def lend(
+        self,
+        index: DatasetIndex,
+        sample_indices: Sequence[int] | NDArray[np.integer],
+        configs: Sequence[InputConfiguration],
+    ) -> AbstractContextManager[None]:
+        """Have a child process find the array of the first configuration here, and keep those that it decodes."""
+        source = _source(index, np.ascontiguousarray(sample_indices, dtype=np.int64))
+        keys = [_digest(source, transforms.transform_key(config)) for config in configs]
+        return self._entries.lend(keys[:1], keys)
 
     def _find(self, key: str) -> CachedImages | None:
         try:
@@ -241,6 +257,10 @@ class ImageCache:
                 stop = min(start + CHUNK, sample.size)
                 list(pool.map(decode_row, range(start, stop)))
                 yield asked, stop
+
+
+def _source(index: DatasetIndex, sample: NDArray[np.int64]) -> str:
+    return _digest(index.fingerprint, hashlib.sha256(sample.astype("<i8").tobytes()).hexdigest())
 
 
 def _bytes(config: InputConfiguration, count: int) -> int:

@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from pydantic import TypeAdapter
 from app.contracts.datasets import BuiltinSpec, DatasetSpec
 from app.paths import index_file
 from app.settings import Settings
+from app.shared_home import fetch_file, share_file
 from workers.errors import DatasetChanged
 from workers.images import digits
 from workers.images.candidates import open_image
 from workers.images.decode import UnreadableImage, decode
+from workers.images.uploads import placed
 
 FORMAT_VERSION = 1
 SPEC: TypeAdapter[DatasetSpec] = TypeAdapter(DatasetSpec)
@@ -136,14 +138,18 @@ class IndexStore:
     def open(self, dataset_id: str) -> DatasetIndex:
         """Raise `DatasetChanged` if there is none."""
         path = index_file(self._settings, dataset_id)
+        fetch_file(self._settings, path)
         try:
-            return _load(path, path.stat().st_mtime_ns)
+            index = _load(path, path.stat().st_mtime_ns)
+            return replace(index, spec=placed(index.spec, dataset_id, self._settings))
         except FileNotFoundError:
             raise DatasetChanged("what its inspection found is gone: register the data set again") from None
 
     def write(self, dataset_id: str, index: DatasetIndex) -> None:
         """Store it whole or not at all."""
-        index.save(index_file(self._settings, dataset_id))
+        path = index_file(self._settings, dataset_id)
+        index.save(path)
+        share_file(self._settings, path)
 
 
 def fingerprint(kind: str, items: Iterable[tuple[str, str, str]]) -> str:

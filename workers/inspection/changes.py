@@ -20,6 +20,9 @@ def has_changed(index: DatasetIndex, settings: Settings) -> bool:
     spec = index.spec
     if isinstance(spec, BuiltinSpec):
         return False
+    if spec.uploaded and settings.store_url:
+        # Nobody can change what the shared storage has, and this host may have no copy.
+        return False
     try:
         allowance = Allowance(settings, None)
         folder = dataset_folder(spec, settings)

@@ -11,6 +11,8 @@ from app.contracts.datasets import BuiltinSpec
 from app.paths import sheet_folder
 from app.processes.errors import Problem
 from app.settings import Settings
+from app.shared_home import share_folder
+from app.storage import StorageUnavailable
 from workers.images import digits
 from workers.images.index import DatasetIndex
 from workers.images.reading import ImageReaders, small_jpeg
@@ -30,8 +32,9 @@ def write_sheet(dataset_id: str, index: DatasetIndex, *, settings: Settings, rea
             _write_class(temporary / str(code), code, index, readers)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
-    except OSError as error:
-        log.warning("the contact sheet was not written", dataset=dataset_id, reason=error.strerror)
+        share_folder(settings, target)
+    except (OSError, StorageUnavailable) as error:
+        log.warning("the contact sheet was not written", dataset=dataset_id, reason=str(error))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from app.contracts.problems import failure
 from app.contracts.question import IntervalChoice
 from app.contracts.summary import Chances, ConsensusSummary, Disagreement, Interval, Summary
 from app.db.tables import Model, Ranking, RankingModel, RankingScore, Score
+from app.shared_home import share_folder
 from estimators.catalog import METRICS
 from estimators.comparison.abstention import abstentions
 from estimators.comparison.consensus import consensus
@@ -222,7 +223,9 @@ def _ensembles(
         folder=str(runtime.settings.rankings_folder / ranking.id),
     )
     try:
-        answers = runtime.scorers.call("ensembles", command.plain())
+        with runtime.features.lend(command.evidence_keys):
+            answers = runtime.scorers.call("ensembles", command.plain())
+        share_folder(runtime.settings, runtime.settings.rankings_folder / ranking.id)
     except Problem as problem:
         log.warning("no ensembles were chosen", code=problem.code, detail=problem.detail)
         why = failure(problem.code, EVICTED if problem.code == EvidenceMissing.code else problem.detail)

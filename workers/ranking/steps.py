@@ -374,10 +374,9 @@ def compute_scores(ranking_id: str, model_id: str) -> bool | None:
     missing = [cell for cell in cells if cell.key not in known]
     command = ScoreCommand(task=ranking.request.task, cells=tuple(missing))
     try:
-        results = [
-            ScoreResult.read(result)
-            for result in runtime.scorers.call("score", command.plain(), should_stop=follower.should_stop)
-        ]
+        with runtime.features.lend(command.evidence_keys):
+            answers = runtime.scorers.call("score", command.plain(), should_stop=follower.should_stop)
+        results = [ScoreResult.read(answer) for answer in answers]
     except Problem as problem:
         if problem.code == EvidenceMissing.code:
             log.warning("evidence was evicted before it was scored", detail=problem.detail)

@@ -1,6 +1,5 @@
 """Where what is past its time is: rows of our tables, the engine's tables, the feature store."""
 
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app import shared_home
 from app.contracts.retention import Kind, Rule
 from app.db.fine_tuning_tables import FineTuning
 from app.db.repositories.retention import OF_DELIVERY, OF_FINE_TUNING, OF_RANKING, OF_RUN, OF_SCORE, Expired, Needed
@@ -102,7 +102,7 @@ class Rows(Source):
             # Files first: if this is interrupted, the rows are found again.
             for identifier in identifiers:
                 if (folder := self.files_of(identifier)) is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    shared_home.remove(self.runtime.settings, folder)
             tell(session, Expired(session).delete(self.table, identifiers), size)
 
 

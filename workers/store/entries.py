@@ -54,6 +54,12 @@ class EntryStore(Protocol):
             StorageFull: the disk has no room.
         """
 
+    def lend(self, reads: Iterable[str], writes: Iterable[str] = ()) -> AbstractContextManager[None]:
+        """Have a child process, which knows the folders of this host alone, find ``reads`` there; keep its ``writes``.
+
+        Entries that are not there are passed over: the child says so when it needs one.
+        """
+
     def lock(self, *keys: str, should_stop: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
         """Exclude every other holder, in this process or another, of any of ``keys``; given back when a holder dies."""
 
@@ -62,6 +68,12 @@ class EntryStore(Protocol):
 
     def entries(self) -> Iterable[StoredEntry]:
         """All that is there. It takes a look at each."""
+
+    def in_use(self) -> set[str]:
+        """Keys of the entries that some process holds open."""
+
+    def verify(self, key: str) -> str:
+        """Read all of an entry. What is wrong with it, or nothing; a damaged one is put in quarantine."""
 
     def delete(self, key: str) -> bool:
         """Remove the entry. False if it is missing or in use."""

@@ -18,6 +18,7 @@ from app.settings import Settings
 from workers.errors import EvidenceMissing, StorageFull
 from workers.store.entries import Entry, EntryStore
 from workers.store.folder import FolderStore
+from workers.store.objects import shared
 
 FORMAT_VERSION = 2
 HEAD = "head"
@@ -123,7 +124,7 @@ def entries_of(settings: Settings) -> EntryStore:
     quota, reserve = (
         int(gigabytes * 1e9) for gigabytes in (settings.feature_quota_gigabytes, settings.disk_reserve_gigabytes)
     )
-    return FolderStore(settings.features_folder, quota, reserve)
+    return shared(settings, "features", FolderStore(settings.features_folder, quota, reserve))
 
 
 class FeatureStore:
@@ -180,6 +181,10 @@ class FeatureStore:
         with self._entries.write(key, manifest) as folder:
             for name, array in arrays.items():
                 _save(folder / f"{name}.npy", array)
+
+    def lend(self, reads: Iterable[str], writes: Iterable[str] = ()) -> AbstractContextManager[None]:
+        """Have a child process find ``reads`` on this host, and keep what it makes of ``writes``."""
+        return self._entries.lend(reads, writes)
 
     def lock(self, *keys: str, should_stop: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
         """Wait for, then hold, the right to compute ``keys``; given back if the holder dies."""

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ class FolderEntry:
     def manifest(self) -> dict[str, Any]:
         """What the writer recorded."""
         return dict(json.loads((self.folder / MANIFEST).read_text()))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """File -> SHA-256, of what the writer put into the folder."""
+        return {name: digest for name, digest in _checksums(self.folder).items() if name != MANIFEST}
 
     def close(self) -> None:
         """Let the entry be evicted again."""
@@ -141,7 +146,7 @@ class FolderStore:
             yield temporary
             (temporary / MANIFEST).write_text(json.dumps(manifest, sort_keys=True))
             files = sorted(path for path in temporary.iterdir() if path.name != IN_USE)
-            (temporary / CHECKSUMS).write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
+            (temporary / CHECKSUMS).write_text("".join(f"{digest_of(path)}  {path.name}\n" for path in files))
             for path in temporary.iterdir():
                 _synchronize(path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +170,10 @@ class FolderStore:
             shutil.rmtree(temporary, ignore_errors=True)
             if descriptor is not None:
                 os.close(descriptor)
+
+    def lend(self, reads: Iterable[str], writes: Iterable[str] = ()) -> AbstractContextManager[None]:
+        """Nothing to do: a child process reads and writes the same folder."""
+        return nullcontext()
 
     @contextmanager
     def lock(self, *keys: str, should_stop: Callable[[], bool] | None = None) -> Iterator[None]:
@@ -206,6 +215,23 @@ class FolderStore:
                 yield StoredEntry(folder.name, (folder / IN_USE).stat().st_mtime, _size(folder))
             except FileNotFoundError:
                 continue
+
+    def in_use(self) -> set[str]:
+        """Keys of the entries that some process holds open, each looked at."""
+        return {lock.parent.name for lock in self.root.glob(f"[0-9a-f][0-9a-f]/*/*/{IN_USE}") if _is_held(lock)}
+
+    def verify(self, key: str) -> str:
+        """Hash the files of an entry, unless this process did. What is wrong with it, or nothing.
+
+        A damaged entry is put in quarantine.
+        """
+        if not self.has(key):
+            return ""
+        problem = _problem(self.folder(key))
+        if problem:
+            with suppress(KeyError):
+                self.open(key).close()
+        return problem
 
     def _evict(self, total: Total, needed_bytes: int, free_bytes: int) -> None:
         """Remove entries until ``needed_bytes`` more fit the quota and ``free_bytes`` of the disk are free."""
@@ -283,8 +309,7 @@ class FolderStore:
 def _problem(folder: Path) -> str:
     """What is wrong with an entry's files, or nothing."""
     try:
-        lines = (folder / CHECKSUMS).read_text().splitlines()
-        digests = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        digests = _checksums(folder)
         names = {path.name for path in folder.iterdir()} - {IN_USE, CHECKSUMS}
         if names != set(digests):
             return f"{CHECKSUMS} names {sorted(digests)}, but there are {sorted(names)}"
@@ -292,12 +317,17 @@ def _problem(folder: Path) -> str:
         if _sound.get(folder) == signature:
             return ""
         for name, digest in digests.items():
-            if _digest(folder / name) != digest:
+            if digest_of(folder / name) != digest:
                 return f"{name} is not what was written"
     except (OSError, ValueError) as error:
         return f"its files cannot be read: {error}"
     _sound[folder] = signature
     return ""
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    lines = (folder / CHECKSUMS).read_text().splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def _size(folder: Path) -> int:
@@ -309,7 +339,8 @@ def _stamp(path: Path) -> tuple[str, int, int, int]:
     return path.name, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -334,6 +365,20 @@ def _exclusive(path: Path, should_stop: Callable[[], bool] | None) -> Iterator[N
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:

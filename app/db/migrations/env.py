@@ -7,6 +7,7 @@ from app.db import (  # noqa: F401 - their tables are part of the metadata
     fine_tuning_tables,
     retention_tables,
     schedule_tables,
+    storage_tables,
     webhook_tables,
 )
 from app.db.tables import Base
