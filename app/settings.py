@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, description="CPU threads of one extractor or scorer. 0: one per core.")
     batch_size: int = Field(0, ge=0, description="Images a forward pass. 0: found by halving until it fits memory.")
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Where a worker answers Prometheus, one port a worker. 0: nowhere."
+    )
+    worker_metrics_host: str = Field(
+        "127.0.0.1", description="Its address. It asks for no key, and tells counts and seconds only."
+    )
     precision: Precision = Field(
         "float32", description="Of forward passes; the same on all workers. Half is for GPUs and moves scores a little."
     )

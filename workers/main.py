@@ -18,7 +18,7 @@ from app.db.repositories.models import Catalog
 from app.db.session import Database, connection_arguments
 from app.processes.lifeline import when_parent_ends
 from app.settings import Settings
-from workers import copies, engine, runtime
+from workers import copies, engine, runtime, telemetry
 from workers.device.extractor import Extractor
 from workers.device.trainer import Trainer
 from workers.errors import Problem, Stopping
@@ -154,6 +154,7 @@ def run(settings: Settings) -> None:
     waiting = WaitingWork(database, settings.polling_seconds, engine.runs_jobs)
     engine.poll_cheaply(waiting.on, waiting.interval)
     liveness.start()
+    telemetry.serve(settings)
     keeper = ScheduleKeeper(settings, database, parts.jobs)
     ask_for_retention = partial(retention.ask_when_due, settings, database, parts.jobs)
     repeated = [

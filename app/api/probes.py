@@ -3,11 +3,14 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.dependencies import DatabaseDep, JobsDep, ReaderDep, SettingsDep
 from app.api.problems import problem_responses
 from app.api.route import Route
+from app.db.outages import is_outage
 from app.services import health
+from app.services import measurements as measurements_of
 
 # The first two reveal nothing about anyone's data, and those who ask them have no key.
 router = APIRouter(tags=["probes"])
@@ -38,6 +41,16 @@ def readyz(settings: SettingsDep, database: DatabaseDep, jobs: JobsDep) -> healt
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(request: Request, caller: ReaderDep) -> Response:
-    """Measurements in Prometheus' text format; the labels are route templates."""
-    return Response(request.app.state.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request, caller: ReaderDep, settings: SettingsDep, database: DatabaseDep) -> Response:
+    """Measurements in Prometheus' text format: requests of this server by route template, and the deployment's queues.
+
+    Workers tell theirs (stages, images, device memory, what was reused) on `FORERANK_WORKER_METRICS_PORT`.
+    """
+    content: bytes = request.app.state.telemetry.exposition()
+    try:
+        content += measurements_of.exposition(settings, database)
+    except SQLAlchemyError as error:
+        # What the requests say is never more wanted than while the database is away.
+        if not is_outage(error):
+            raise
+    return Response(content, media_type=CONTENT_TYPE_LATEST)

@@ -31,6 +31,7 @@ class ExtractionResult(Contract):
         n: samples.
         seconds: of each stage.
         images_per_second: of the forward pass; None if there was nothing to do.
+        memory_bytes: the most that it held, of the device's memory, or on a CPU of the process's.
     """
 
     n: int
@@ -40,6 +41,7 @@ class ExtractionResult(Contract):
     images_decoded: int = 0
     models_loaded: int = 0
     batch_size: int | None = None
+    memory_bytes: int | None = None
     device: str
     threads: int
     warnings: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import pytest
 
 from app.settings import Settings
 from tests.conftest import NewDatabase
-from tests.service import FAST, Service, running, save_model
+from tests.service import FAST, Service, free_port, running, save_model
 
 OFFLINE = (
     "mobilenetv2_100.tv_in1k",
@@ -21,7 +21,13 @@ def offline(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -
     """As after `forerank zoo install offline`, but with networks of a few thousand parameters under those names."""
     folder = tmp_path_factory.mktemp("offline")
     (folder / "weights").mkdir()
-    settings = Settings(home=folder / "home", database_url=new_sqlite(), model_roots=(folder / "weights",), **FAST)
+    settings = Settings(
+        home=folder / "home",
+        database_url=new_sqlite(),
+        model_roots=(folder / "weights",),
+        worker_metrics_port=free_port(),
+        **FAST,
+    )
     with running(settings) as service:
         for seed, name in enumerate(OFFLINE):
             service.call("POST", "/v1/models", save_model(folder / "weights", name, "test_resnet", seed=seed))

@@ -1,6 +1,8 @@
 """Run one model over one sample once, and store the evidence of every layer that was asked for."""
 
 import platform
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +87,7 @@ def extract(command: ExtractionCommand, settings: Settings, progress: TellProgre
                 "images_decoded": images.decoded,
                 "batch_size": rows.batch_size,
                 "images_per_second": sample.size / seconds["forward"],
+                "memory_bytes": _memory_bytes(device),
             }
         )
 
@@ -123,6 +126,17 @@ def configure_torch(settings: Settings) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+def _memory_bytes(device: torch.device) -> int | None:
+    """The most that was held since the device's count began: at a CPU, since the process did."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    if device.type == "cpu" and sys.platform == "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return None
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from app.db.repositories.trials import Trials
 from app.db.tables import Dataset, Model, Ranking, RankingModel
 from app.tasks.catalog import TASKS
 from app.tasks.task import Task
+from workers import telemetry
 from workers.errors import EvidenceMissing, Problem
 from workers.ranking import planning
 from workers.ranking.advice import advise, evaluations_of, records_of
@@ -114,6 +115,7 @@ def plan(ranking_id: str) -> RankingWork:
             [link for model_id in evidence for link in _links(ranking_id, model_id, made.found[model_id], known)]
         )
         rankings.finish_runs(ranking_id, made.finished)
+    telemetry.planned(made.counters)
     return work.model_copy(update={"extract": made.extract, "score": made.score})
 
 
@@ -289,6 +291,7 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
             log.warning("extraction failed", code=problem.code, detail=problem.detail)
             fail_model(ranking_id, model_id, problem.detail, problem.code)
             return False
+        telemetry.extracted(result)
         runtime.write(partial(_record_extraction, ranking_id, model_id, result, follower.take_decoded()))
     runtime.write(partial(_end_extraction, ranking_id, model_id))
     return True
@@ -384,6 +387,7 @@ def compute_scores(ranking_id: str, model_id: str) -> bool | None:
             return None
         fail_model(ranking_id, model_id, problem.detail, problem.code)
         return False
+    telemetry.scored(len(missing), sum(result.seconds for result in results))
     runtime.write(partial(_record_scores, ranking_id, model_id, cells, missing, results))
     return True
 
@@ -433,6 +437,7 @@ def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "interna
 def conclude(ranking_id: str) -> str:
     """Ranks, consensus and ensembles of all models that have scores; then the ranking is over."""
     runtime = current()
+    began = time.monotonic()
     _name_in_log(runtime, ranking_id)
     with runtime.transaction() as session:
         rankings = Rankings(session)
@@ -479,6 +484,7 @@ def conclude(ranking_id: str) -> str:
         if not Rankings(session).move(ranking_id, state, **values):
             return "over"
         Placements(session).store(places)
+    telemetry.concluded(time.monotonic() - began)
     log.info("ranking ended", state=state.value)
     return state.value
 

@@ -113,6 +113,14 @@ class Rankings(OwnedRepository[Ranking]):
         """The present state alone."""
         return self.session.scalar(select(Ranking.state).where(Ranking.id == ranking_id))
 
+    def unfinished_counts(self) -> dict[RankingState, int]:
+        """State -> number of rankings, of the states in which a ranking has not ended."""
+        rows = self.session.execute(
+            select(Ranking.state, func.count()).where(Ranking.state.not_in(FINAL_STATES)).group_by(Ranking.state)
+        )
+        found = {state: number for state, number in rows}  # noqa: C416 - rows are no pairs to the type checker
+        return {state: found.get(state, 0) for state in RankingState if not state.is_final}
+
     def running_beside(self, ranking_id: str) -> int:
         """How many rankings of the same owner are under way, this one included."""
         owner = select(Ranking.owner).where(Ranking.id == ranking_id).scalar_subquery()
