@@ -40,9 +40,10 @@ def main() -> None:
 
     first = messages.get()
     role, settings = Role(**first["role"]), Settings(**first["settings"])
+    # Before any library starts threads: on Linux this is of the calling thread and of those that it starts.
+    os.nice(role.niceness)
     commands: Commands = importlib.import_module(role.module).commands(settings)
     limit_memory(role, settings)
-    os.nice(role.niceness)
 
     def send(message: dict[str, Any]) -> None:
         connection.sendall(json.dumps(message).encode() + b"\n")
