@@ -18,6 +18,14 @@ def test_the_table_of_settings_is_current() -> None:
     assert settings_table.written(page) == page, "run: python docs/settings_table.py"
 
 
+@pytest.mark.parametrize("walk", ["How a ranking runs", "How an image becomes features", "How features become a score"])
+def test_a_walk_names_eight_functions_at_most(walk: str) -> None:
+    section = ARCHITECTURE.split(f"## {walk}\n")[1].split("\n## ")[0]
+    steps = re.findall(r"^\d+\. .*?`(?:app|workers|estimators)\.", section, re.MULTILINE)
+    assert 3 <= len(steps) <= 8
+    assert len(steps) == len(re.findall(r"^\d+\. ", section, re.MULTILINE))
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_what_the_architecture_names_exists(name: str) -> None:
     found: Any = importlib.import_module(name.partition(".")[0])

@@ -21,6 +21,13 @@ class RankingWork(Contract):
     trial: bool = False
 
 
+class FineTuningWork(Contract):
+    """The numbers of the runs that are next in a fine-tuning; without any, all have ended."""
+
+    runs: tuple[int, ...] = ()
+    priority: int = 1
+
+
 class FoldWork(Contract):
     """The next fold of a trial, and the models that are still in the race for it; without any, the trial is over."""
 

@@ -29,9 +29,16 @@ class FineTuningRunAnswer(Answer):
     total: int
     seconds: float | None
     seconds_left: float | None = Field(description="Of the run, once its speed is known.")
-    weights: str | None = Field(description="Where to find the fine-tuned weights, if they were kept.")
     warnings: list[str]
     problem: Problem | None
+    fine_tuning_id: str = Field(exclude=True)
+    kept_weights: bool = Field(exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
+    @property
+    def weights(self) -> str | None:
+        """Where to find the fine-tuned weights, if they were kept."""
+        return f"/v1/finetunes/{self.fine_tuning_id}/runs/{self.number}/weights" if self.kept_weights else None
 
 
 class FineTunedModelAnswer(Answer):

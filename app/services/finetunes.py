@@ -152,7 +152,7 @@ def _model(row: FineTuning, model: str, name: str, runs: Sequence[FineTuningRun]
         log_loss=fmean(losses) if losses else None,
         recommended_rate_multiple=tested[0].rate_multiple if tested else None,
         recommended_rate=rates.pop() if len(rates) == 1 else None,
-        runs=[_run(row, run) for run in runs],
+        runs=[_run(run) for run in runs],
     )
 
 
@@ -169,17 +169,16 @@ def _state(row: FineTuning, runs: Iterable[FineTuningRun]) -> TrialState:
     return TrialState.FAILED if row.state.is_final else TrialState.WAITING
 
 
-def _run(row: FineTuning, run: FineTuningRun) -> FineTuningRunAnswer:
-    kept = run.state is TrialState.SUCCEEDED and run.weights is not None
+def _run(run: FineTuningRun) -> FineTuningRunAnswer:
     return FineTuningRunAnswer(
         **{
             name: getattr(run, name)
             for name in FineTuningRunAnswer.model_fields
-            if name not in {"log_loss", "image_side", "weights", "warnings", "problem"}
+            if name not in {"log_loss", "image_side", "kept_weights", "warnings", "problem"}
         },
         log_loss=run.nll,
         image_side=run.side,
-        weights=f"/v1/finetunes/{row.id}/runs/{run.number}/weights" if kept else None,
+        kept_weights=run.state is TrialState.SUCCEEDED and run.weights is not None,
         warnings=list(run.warnings or ()),
         problem=Problem.of(run.problem),
     )

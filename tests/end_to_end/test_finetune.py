@@ -69,6 +69,15 @@ def test_rates_are_tried_then_every_seed_is_tested_with_the_best(service: Servic
     assert accuracies == sorted(accuracies, reverse=True)
 
 
+def test_the_time_is_known_beforehand_to_a_factor_of_ten(service: Service) -> None:
+    # A forward pass tells the speed.
+    service.until_final(service.call("POST", "/v1/rankings", {"target": "shapes", "models": ["wide"]}), seconds=200)
+    question = {"models": ["wide"], "rate_multiples": [1.0], "epochs": 40, "seed": 12}
+    done = ended(service, ask(service, **question))
+    (run,) = done["models"][0]["runs"]
+    assert done["seconds_expected"] / 10 < run["seconds"] < done["seconds_expected"] * 10
+
+
 def test_the_weights_are_those_that_were_tested(service: Service) -> None:
     done = ended(service, ask(service, models=["slim"], rate_multiples=[1.0], weights=True))
     (run,) = done["models"][0]["runs"]

@@ -27,6 +27,20 @@ MODELS = ("first", "second", "third")
 PATIENCE_SECONDS = 240
 
 
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """A server with a few drawn images and a folder for models."""
+    (tmp_path / "weights").mkdir()
+    draw_images(tmp_path / "images" / "shapes", each=12)
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        data_roots=(tmp_path / "images",),
+        model_roots=(tmp_path / "weights",),
+        **FAST,
+    )
+
+
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
     """A folder with images and weights, and the registrations of the models."""

@@ -2,29 +2,15 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.settings import Settings
-from tests.service import FAST, Service, descendants, draw_images, is_running, running, save_model, wait_for
+from tests.service import Service, descendants, is_running, running, save_model, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 MODELS = ["first", "second"]
-
-
-@pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    (tmp_path / "weights").mkdir()
-    draw_images(tmp_path / "images" / "shapes", each=12)
-    return Settings(
-        home=tmp_path / "home",
-        database_url=database_url,
-        data_roots=(tmp_path / "images",),
-        model_roots=(tmp_path / "weights",),
-        **FAST,
-    )
 
 
 def submit(service: Service) -> dict[str, Any]:

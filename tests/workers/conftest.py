@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.contracts.models import ModelSpec
 from app.db.session import Database
-from app.jobs import APPLICATION, JSON, engine_url
+from app.jobs import APPLICATION, JSON, Jobs, engine_url
 from app.settings import SLEEPING_THREADS, Settings
 from tests.conftest import NewDatabase
 from tests.workers.queues import Queues
@@ -22,6 +23,7 @@ from workers.device.extractor import Extractor
 from workers.images.index import DatasetIndex
 from workers.images.reading import ImageFile, read_image
 from workers.inspection.images import inspect_dataset
+from workers.runtime import Runtime
 
 # As in the extractor: waiting threads that spin make tests beside busy processes several times slower.
 for name, value in SLEEPING_THREADS.items():
@@ -30,6 +32,26 @@ for name, value in SLEEPING_THREADS.items():
 SIDE = 40
 MODEL: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 DATASET: TypeAdapter[DatasetSpec] = TypeAdapter(DatasetSpec)
+
+
+@contextmanager
+def runtime_without_device(settings: Settings) -> Iterator[Runtime]:
+    """What the steps of a worker use that is not asked to run models."""
+    database = Database(settings.url)
+    jobs = Jobs(settings, database)
+    nothing = cast(Any, None)
+    yield Runtime(
+        settings=settings,
+        database=database,
+        features=nothing,
+        extractor=nothing,
+        trainer=nothing,
+        scorers=nothing,
+        readers=nothing,
+        jobs=jobs,
+    )
+    jobs.close()
+    database.close()
 
 
 @pytest.fixture

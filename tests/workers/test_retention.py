@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -25,13 +25,12 @@ from app.db.repositories.retention import RetentionRuns
 from app.db.repositories.schedules import ScheduleRuns
 from app.db.retention_tables import RetentionRun
 from app.db.schedule_tables import Placement, RunTarget, Schedule, ScheduleRun
-from app.db.session import Database
 from app.db.tables import Dataset, Model, Ranking, RankingModel, RankingScore, Score, now
 from app.db.webhook_tables import Delivery, DeliveryAttempt, Webhook
-from app.jobs import Jobs
 from app.services import usage
 from app.settings import Settings
 from tests.conftest import NewDatabase
+from tests.workers.conftest import runtime_without_device
 from workers import runtime
 from workers.retention import steps
 from workers.retention.workflow import ask_when_due
@@ -245,22 +244,8 @@ class World:
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     make: NewDatabase = request.getfixturevalue(f"new_{request.param}")
     settings = Settings(home=tmp_path / "home", database_url=make())
-    database = Database(settings.url)
-    jobs = Jobs(settings, database)
-    nothing = cast(Any, None)
-    parts = Runtime(
-        settings=settings,
-        database=database,
-        features=nothing,
-        extractor=nothing,
-        trainer=nothing,
-        scorers=nothing,
-        readers=nothing,
-        jobs=jobs,
-    )
-    yield World(parts)
-    jobs.close()
-    database.close()
+    with runtime_without_device(settings) as parts:
+        yield World(parts)
 
 
 def test_nothing_goes_without_a_limit(world: World) -> None:

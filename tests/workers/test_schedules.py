@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,11 +21,11 @@ from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
 from app.db.schedule_tables import Schedule
-from app.db.session import Database
 from app.db.tables import ApiKey, Dataset, Model, Zoo, ZooModel, now
-from app.jobs import HeldSchedule, Jobs
+from app.jobs import HeldSchedule
 from app.settings import Settings
 from tests.conftest import NewDatabase
+from tests.workers.conftest import runtime_without_device
 from tests.workers.test_ranking_steps import CARD
 from workers import engine, runtime
 from workers.images.index import IndexStore
@@ -48,23 +48,9 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
         data_roots=(tmp_path / "images",),
         model_roots=(tmp_path / "weights",),
     )
-    database = Database(settings.url)
-    jobs = Jobs(settings, database)
-    nothing = cast(Any, None)
-    parts = Runtime(
-        settings=settings,
-        database=database,
-        features=nothing,
-        extractor=nothing,
-        trainer=nothing,
-        scorers=nothing,
-        readers=nothing,
-        jobs=jobs,
-    )
-    runtime.start(parts)
-    yield parts
-    jobs.close()
-    database.close()
+    with runtime_without_device(settings) as parts:
+        runtime.start(parts)
+        yield parts
 
 
 def images(parts: Runtime) -> Path:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import structlog
@@ -14,6 +13,7 @@ from app.contracts.fine_tuning import FineTuningCommand, FineTuningRecipe, FineT
 from app.contracts.finetunes import VALIDATION_SHARE, FineTuningRequest, FineTuningSplit
 from app.contracts.problems import failure
 from app.contracts.states import RankingState, ResourceState, RunPurpose, TrialState
+from app.contracts.work import FineTuningWork
 from app.db.fine_tuning_tables import FineTuning, FineTuningRun
 from app.db.repositories.datasets import Datasets
 from app.db.repositories.finetunes import FineTunings
@@ -46,14 +46,10 @@ def is_waiting(fine_tuning_id: str) -> bool:
         return ResourceState.PENDING in states
 
 
-def plan_runs(fine_tuning_id: str) -> dict[str, Any]:
-    """Say which runs are next: first those that try learning rates, then those that are tested with the best.
-
-    Returns:
-        ``runs``: numbers (none: all have ended) and ``priority``.
-    """
+def plan_runs(fine_tuning_id: str) -> FineTuningWork:
+    """Say which runs are next: first those that try learning rates, then those that are tested with the best."""
     runtime = current()
-    over: dict[str, Any] = {"runs": [], "priority": 1}
+    over = FineTuningWork()
     with runtime.transaction() as session:
         finetunes = FineTunings(session)
         row = finetunes.get(fine_tuning_id)
@@ -65,8 +61,8 @@ def plan_runs(fine_tuning_id: str) -> dict[str, Any]:
         if not any(run.state in LIVE_TRIALS for run in runs):
             finetunes.start(_next(row.request, row.id, runs))
             runs = finetunes.runs([row.id])[row.id]
-        live = [run.number for run in runs if run.state in LIVE_TRIALS]
-        return {"runs": live, "priority": row.priority}
+        live = tuple(run.number for run in runs if run.state in LIVE_TRIALS)
+        return FineTuningWork(runs=live, priority=row.priority)
 
 
 def _begin(runtime: Runtime, session: Session, row: FineTuning) -> bool:

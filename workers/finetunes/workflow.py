@@ -2,15 +2,16 @@
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
+from app.contracts.work import FineTuningWork
 from app.jobs import APPLICATION_VERSION, Queue, Workflow
-from workers.durable import ATTEMPTS, step
+from workers.durable import ATTEMPTS, contract_step, step
 from workers.finetunes import steps
 
 RESULT_POLLING_SECONDS = 0.2
 CHILD_FAILED = "the run's job failed, or the worker died again and again while it ran; the worker's log says why"
 
 is_waiting = step("fine_tuning_is_waiting", steps.is_waiting)
-plan_runs = step("plan_runs", steps.plan_runs)
+plan_runs = contract_step("plan_runs", steps.plan_runs, FineTuningWork)
 run_once = step("run_once", steps.run_once)
 fail_run = step("fail_fine_tuning_run", steps.fail_run)
 conclude = step("conclude_fine_tuning", steps.conclude)
@@ -22,8 +23,8 @@ def fine_tune(fine_tuning_id: str) -> str:
     """Try learning rates, then train and test with the best; a crash costs at most the run that was under way."""
     while is_waiting(fine_tuning_id):
         DBOS.sleep(1)
-    while (work := plan_runs(fine_tuning_id))["runs"]:
-        handles = [(number, _start(fine_tuning_id, number, work["priority"])) for number in work["runs"]]
+    while (work := plan_runs(fine_tuning_id)).runs:
+        handles = [(number, _start(fine_tuning_id, number, work.priority)) for number in work.runs]
         for number, handle in handles:
             try:
                 handle.get_result(polling_interval_sec=RESULT_POLLING_SECONDS)
