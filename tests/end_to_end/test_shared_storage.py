@@ -34,7 +34,6 @@ def test_two_hosts_that_share_a_bucket_do_one_ranking(
     url = new_postgresql()
 
     def host(name: str) -> Settings:
-        # In folders of their own, so that no log of one lies beside that of another.
         return Settings(
             home=tmp_path / name / "home",
             database_url=url,
@@ -66,9 +65,12 @@ def test_two_hosts_that_share_a_bucket_do_one_ranking(
         assert ranking["state"] == "succeeded", ranking
         rows = service.rows(ranking)
         assert {row["state"] for row in rows.values()} == {"succeeded"}
-        # The first ensemble's terms lie where the worker that concluded put them; the API asks for them.
+        # Their terms were written by the worker that concluded, in its own home.
         given = service.call(
-            "POST", f"/v1/rankings/{ranking['id']}/ensembles", {"given_ensembles": [["first", "second"]]}, status=200
+            "POST",
+            f"/v1/rankings/{ranking['id']}/ensembles/scores",
+            {"given_ensembles": [["first", "second"]]},
+            status=200,
         )
         assert given["ensembles"][0]["problem"] is None
         # A host that starts with nothing does the same again from what the bucket has.

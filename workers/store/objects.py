@@ -34,7 +34,8 @@ from workers.store.folder import MANIFEST, QUARANTINED_ENTRIES, FolderEntry, Fol
 FORMAT_VERSION = 1
 NAME_OF_MANIFEST = "manifest"
 QUARANTINE = "quarantine"
-SCRATCH = ".temporary"
+# Not where writers work: what they leave there without a lock is removed.
+SCRATCH = ".verification"
 # A reader holds its own copy as well, so that a longer read loses nothing but the entry's place in the service.
 LEASE_SECONDS = 3600.0
 # No upload takes longer; what no manifest names after that was left by a writer that died or came second.
