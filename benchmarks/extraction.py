@@ -110,7 +110,8 @@ def rank(client: Client, models: list[str]) -> float:
             break
         time.sleep(0.2)
     if found["state"] != "succeeded" or found["models_by_state"].get("failed"):
-        raise RuntimeError(f"the ranking did not succeed: {found['problem'] or found['models_by_state']}")
+        rows = client.call("GET", f"/v1/rankings/{ranking['id']}/results")
+        raise RuntimeError(f"the ranking did not succeed: {[row['problem'] for row in rows['models']]}")
     started, finished = (datetime.fromisoformat(found[name]) for name in ("started_at", "finished_at"))
     return (finished - started).total_seconds()
 
