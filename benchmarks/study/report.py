@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from app.evaluation import RANDOM, Truth, evaluate_target, read_table
+from benchmarks.study import chances
 from benchmarks.study.scores import ENSEMBLES, FOLDER, NOISE, RESULTS, SAMPLE_SIZES
 from benchmarks.study.targets import half
 from estimators.comparison.evaluation import over_targets, paired_test
@@ -184,6 +185,30 @@ def figures(judged: Judged, targets: Sequence[str], samples: Sequence[Mapping[st
         y=altair.Y("mean(tau):Q", title="weighted Kendall tau, mean over targets")
     )
     mean.properties(width=420, height=260).save(folder / "truth-samples.svg")
+    reliability_diagram(folder / "truth-chances.svg")
+
+
+def reliability_diagram(path: Path) -> None:
+    """Stated chances against how often they came true, on targets that the fit has not seen; area shows how many."""
+    import altair
+
+    stated, truth, _ = chances.outcomes(chances.left_out(chances.pools()))
+    points = [
+        {"stated": each.stated, "observed": each.observed, "models": each.count}
+        for each in chances.reliability(stated, truth, bins=10)
+    ]
+    line = altair.Chart(altair.Data(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
+    diagonal = line.mark_line(color="gray", strokeDash=[4, 4]).encode(x="x:Q", y="y:Q")
+    dots = (
+        altair.Chart(altair.Data(values=points))
+        .mark_circle(opacity=0.8)
+        .encode(
+            x=altair.X("stated:Q", title="stated chance to be the best").scale(domain=[0, 1]),
+            y=altair.Y("observed:Q", title="share that were").scale(domain=[0, 1]),
+            size=altair.Size("models:Q", title="models"),
+        )
+    )
+    (diagonal + dots).properties(width=300, height=300).save(path)
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -211,6 +236,8 @@ def main() -> None:
         ),
         "### Target by target: tau / regret",
         by_target(judged, targets, [*short, *("nce", "leep", "logme", "tmi"), RANDOM]),
+        "### Chances to be the best",
+        chances.tables(),
         "### Ensembles, in points of accuracy",
         ensembles_table(ensembles),
         "### Ensembles on the development half",

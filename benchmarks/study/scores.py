@@ -164,11 +164,8 @@ def agreed(values: Mapping[str, Numbers]) -> Numbers:
 
 
 def advised(**evidence: Any) -> Numbers:
-    """The recommendation as a score."""
-    order = recommend(**evidence).order
-    places = np.empty(len(order))
-    places[order] = -np.arange(len(order), dtype=np.float64)
-    return places
+    """The recommendation's score."""
+    return recommend(**evidence).score
 
 
 def history_of(pool: Pool, others: Sequence[Pool]) -> Numbers:
