@@ -236,7 +236,7 @@ class Ranking(Owned, Base):
 
 
 class SubmissionCounter(Base):
-    """One row: how many rankings have been submitted."""
+    """One row: how many rankings have been submitted, on SQLite; PostgreSQL has a sequence for it."""
 
     __tablename__ = "submission_counter"
 

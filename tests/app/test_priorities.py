@@ -7,8 +7,11 @@ from dbos import DBOSClient
 from dbos._sys_db import SystemDatabase
 from starlette.testclient import TestClient
 
+from app.db.repositories.rankings import Rankings
+from app.db.session import Database
 from app.jobs import APPLICATION, APPLICATION_VERSION, JSON, SOONEST, Queue, engine_url, ranking_priority
 from app.settings import Settings
+from tests.conftest import NewDatabase
 
 LARGEST_PRIORITY = 2**31 - 1
 
@@ -54,3 +57,19 @@ def test_priorities_fit_the_engine_and_no_class_reaches_into_the_next() -> None:
     assert ranking_priority("normal", last) < ranking_priority("low", 0)
     assert ranking_priority("low", last) == LARGEST_PRIORITY
     assert ranking_priority("low", last + 1) == ranking_priority("low", 0)
+
+
+def test_no_submission_waits_for_one_that_has_not_committed(new_postgresql: NewDatabase) -> None:
+    database = Database(new_postgresql(), limit_seconds=5)
+    with database.transaction() as first, database.transaction() as second:
+        numbers = [Rankings(session).next_submission() for session in (first, second, first)]
+    assert numbers == sorted(set(numbers))
+    database.close()
+
+
+def test_numbers_go_on_where_they_were(database: Database) -> None:
+    found = []
+    for _ in range(3):
+        with database.transaction() as session:
+            found.append(Rankings(session).next_submission())
+    assert found == [found[0], found[0] + 1, found[0] + 2]
