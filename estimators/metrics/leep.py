@@ -111,7 +111,7 @@ METRIC = Metric(
     unit="nats",
     measures="How well the target label can be guessed from the output of the model's own classifier, unchanged.",
     formula="(1/N) Σ_i ln Σ_s P_is p(y_i | s), with p(y | s) = Σ_{i: y_i = y} P_is / Σ_i P_is",
-    interpretation="0 is perfect; -H(Y) (about -ln C for balanced classes) means that the source classes tell nothing.",
+    interpretation="0 is perfect; -H(Y) (about -ln C for balanced classes) means that the source classes say nothing.",
     caveats="Ranks models by their source label set as much as by their features; knows nothing of models without a "
     "classifier, and little when the source classes are far from the target's.",
     cost="O(N S)",

@@ -83,7 +83,7 @@ METRIC = Metric(
     unit="nats",
     measures="What is left unknown of the target label once the model's single best source class is known.",
     formula="-H(Y | Z) = Σ_yz p(y, z) ln p(y | z), with Z the most probable source class",
-    interpretation="0 is perfect; -H(Y) means that the predicted source classes tell nothing.",
+    interpretation="0 is perfect; -H(Y) means that the predicted source classes say nothing.",
     caveats="Too high when there are few images for many source classes, because each class then sees one image.",
     cost="O(N S)",
     citation="Tran, Nguyen, Hassner, Transferability and Hardness of Supervised Classification Tasks, ICCV 2019",

@@ -122,7 +122,7 @@ METRIC = Metric(
     measures="LEEP with clusters of the features in place of source classes, so it needs no classifier.",
     formula="(1/N) Σ_i ln Σ_k r_ik p(y_i | k), r from a mixture of 5 C Gaussians in the principal components that "
     "explain 80 % of the variance",
-    interpretation="0 is perfect; -H(Y) means that the clusters tell nothing of the classes.",
+    interpretation="0 is perfect; -H(Y) means that the clusters say nothing about the classes.",
     caveats="With few samples a cluster holds few images of one class and the score is too high; another seed gives "
     "another clustering.",
     cost="O(iterations · N K d²), K components in d ≤ D dimensions; less once assignments are clear",

@@ -132,7 +132,7 @@ def test_page_of_a_zoo_shows_its_schedules_with_their_newest_runs(client: TestCl
             ScheduleRuns(session).add(ScheduleRun(schedule_id=schedule, scheduled_at=now(), state=state))
     page = client.get("/zoos/zoo").text
     assert ("nightly" in page, "skipped" in page, "failed" in page) == (True, True, False)
-    assert "No schedule ranks it." in client.get("/zoos/other").text
+    assert "No schedule ranks this zoo." in client.get("/zoos/other").text
 
 
 def test_run_of_another_schedule_is_not_found(client: TestClient) -> None:
