@@ -13,7 +13,7 @@ class AdvisedModel(Contract):
     """A model's place in the order.
 
     Attributes:
-        score: mean of the places, from 0 to 1.
+        score: weighted mean of the places, from 0 to 1.
         places: on each rung from 0 (last) to 1 (first); a rung that says nothing of the model is left out.
         fine_tune: whether it is one of those worth fine-tuning.
         trial: how its trial ended, if it was tried.

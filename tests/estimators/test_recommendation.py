@@ -25,10 +25,10 @@ def test_each_rung_alone_gives_its_own_order() -> None:
     assert recommend(losses=losses, correct=losses < 0.55).order.tolist() == [1, 2, 0]
 
 
-def test_the_score_is_the_mean_of_places_by_hand() -> None:
+def test_the_score_is_the_weighted_mean_of_places_by_hand() -> None:
     found = recommend(known=[[1.0, 2.0]], metrics=[[2.0, 1.0]], losses=[[0.2], [0.1]], correct=[[1], [1]])
     places = {"known": [0.25, 0.75], "metrics": [0.75, 0.25], "trial": [0.25, 0.75]}
-    np.testing.assert_allclose(found.score, [1.25 / 3, 1.75 / 3])
+    np.testing.assert_allclose(found.score, [1.125 / 2.5, 1.375 / 2.5])
     for rung, place in places.items():
         np.testing.assert_allclose(found.places[rung], place)
 
