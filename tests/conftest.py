@@ -31,11 +31,12 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests out to processes by file, but drills with whole services singly, and first since they take longest."""
+    """Deal tests out to processes by file, but drills, which share nothing, singly, and first since they take longest."""
     for item in items:
-        alone = item.path.parent.name in ("faults", "end_to_end")
+        alone = item.path.parent.name == "faults"
         item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
-    items.sort(key=lambda item: item.path.parent.name != "faults")
+    order = ("faults", "end_to_end")
+    items.sort(key=lambda item: order.index(name) if (name := item.path.parent.name) in order else len(order))
 
 
 def migrate(url: str) -> None:
