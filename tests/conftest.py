@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests out to processes by file, but drills, which share nothing, singly, and first since they take longest."""
+    """Deal tests out by file, but drills, which share nothing, one by one; and first, since they take longest."""
     for item in items:
         alone = item.path.parent.name == "faults"
         item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
