@@ -1,6 +1,8 @@
 """Searching models by what they are, zoos that are found by a query, and registering in bulk."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from starlette.testclient import TestClient
 from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.catalog import PublishedModel
 from app.contracts.states import ResourceState
+from app.contracts.zoos import ModelFilter
 from app.db.repositories.models import Catalog, Models, Zoos
 from app.db.session import Database
 from app.db.tables import Model, Zoo
@@ -70,6 +73,22 @@ def test_zoos_that_an_earlier_version_stored_are_read(app_client: TestClient, da
 def catalog(database: Database) -> None:
     with database.transaction() as session:
         Catalog(session).replace(CATALOG)
+
+
+def test_workers_that_start_together_publish_one_after_the_other(database: Database) -> None:
+    def publish() -> None:
+        with database.transaction() as session:
+            Catalog(session).replace(CATALOG)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as session:
+            Catalog(session).replace(CATALOG)
+            second = pool.submit(publish)
+            time.sleep(0.3)
+            assert not second.done()
+        second.result()
+    with database.reading() as session:
+        assert [row.name for row in Catalog(session).matching(ModelFilter(), limit=9)] == [row.name for row in CATALOG]
 
 
 def registered(database: Database, name: str, **columns: Any) -> str:

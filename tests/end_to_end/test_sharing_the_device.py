@@ -11,22 +11,23 @@ from sqlalchemy import select
 from app.db.session import Database
 from app.db.tables import RankingEvent
 from app.settings import Settings
+from tests.conftest import NewDatabase
 from tests.faults.conftest import worker_process
 from tests.service import FAST, PATIENCE, Service, draw_images, running, save_model, wait_for
 
 pytestmark = pytest.mark.timeout(300 * PATIENCE)
 
-LARGE, SMALL = 16, 3
+LARGE, SMALL = 10, 3
 
 
 @pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(new_postgresql: NewDatabase, tmp_path: Path) -> Iterator[Service]:
     """An API, a worker for the device, and another for all else."""
     (tmp_path / "weights").mkdir()
     draw_images(tmp_path / "images" / "shapes", each=6)
     settings = Settings(
         home=tmp_path / "home",
-        database_url=database_url,
+        database_url=new_postgresql(),
         data_roots=(tmp_path / "images",),
         model_roots=(tmp_path / "weights",),
         **FAST,

@@ -210,10 +210,11 @@ class CrashingDatabase:
         )
 
 
-@pytest.fixture(params=["socket", "tcp"])
+@pytest.fixture
 def crashing_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[CrashingDatabase]:
+    """Parametrized by how it is reached."""
     folder = tmp_path_factory.mktemp("crashing")
     server = CrashingDatabase(folder, request.param)
     migrate(server.url)

@@ -1,12 +1,10 @@
 """The engine's tables do not grow forever, and what a job found outlives the job."""
 
-from pathlib import Path
-
 from sqlalchemy import text
 
 from app.db.session import Database
 from app.settings import Settings
-from tests.service import FAST, draw_images, running, wait_for
+from tests.service import running, wait_for
 
 
 def jobs_of_the_engine(settings: Settings) -> int:
@@ -21,12 +19,9 @@ def jobs_of_the_engine(settings: Settings) -> int:
     return int(count)
 
 
-def test_ended_jobs_are_forgotten_and_their_results_kept(settings: Settings, tmp_path: Path) -> None:
-    draw_images(tmp_path / "images" / "shapes")
-    changes = {**FAST, "data_roots": (tmp_path / "images",)}
-    settings = Settings(**(settings.model_dump(exclude_unset=True) | changes))
+def test_ended_jobs_are_forgotten_and_their_results_kept(settings: Settings) -> None:
     with running(settings) as service:
-        service.call("POST", "/v1/datasets", {"location": str(tmp_path / "images" / "shapes")})
+        service.call("POST", "/v1/datasets", {"location": str(settings.data_roots[0] / "shapes")})
         found = service.until_ready("/v1/datasets/shapes")
         wait_for(lambda: jobs_of_the_engine(settings) == 1, what="the engine to remember its job")
     forgetful = settings.model_copy(update={"job_history_days": 1e-6, "retention_hours": 1 / 3600})

@@ -11,14 +11,13 @@ import pytest
 from tests.faults.conftest import CrashingDatabase, Drill, answers, drill_settings
 from tests.service import PATIENCE, running, wait_for
 
-# The first is a crash; the second is longer than any number of retries with a limit used to last.
-OUTAGES_SECONDS = [4.0, 20.0]
-
-
 pytestmark = pytest.mark.timeout(600 * PATIENCE)
 
 
-@pytest.mark.parametrize("seconds", OUTAGES_SECONDS)
+# A crash; and an outage that is longer than retries with a limit would last. `soak` has the other pairs.
+@pytest.mark.parametrize(
+    ("crashing_database", "seconds"), [("socket", 4.0), ("tcp", 20.0)], indirect=["crashing_database"]
+)
 def test_an_outage_is_waited_out(
     seconds: float,
     crashing_database: CrashingDatabase,

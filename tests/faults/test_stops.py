@@ -29,7 +29,12 @@ def kill_the_server_alone(service: Service) -> None:
 pytestmark = pytest.mark.timeout(600 * PATIENCE)
 
 
-@pytest.mark.parametrize("stop", [terminate, terminate_everyone, kill_the_server_alone])
+# Each way to stop once, and each database; `soak` stops and kills at random on both.
+@pytest.mark.parametrize(
+    ("database_url", "stop"),
+    [("sqlite", terminate), ("postgresql", terminate_everyone), ("postgresql", kill_the_server_alone)],
+    indirect=["database_url"],
+)
 def test_a_stop_in_a_forward_pass_fails_nothing(drill: Drill, stop: Callable[[Service], None]) -> None:
     with running(drill.settings) as service:
         drill.register(service)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, text, update
 from sqlalchemy.orm import selectinload
 
 from app.contracts.caller import LOCAL_CALLER, Caller
@@ -132,7 +132,9 @@ class Catalog:
         self.session = session
 
     def replace(self, models: Sequence[PublishedModel]) -> None:
-        """Put this list in the place of the old one."""
+        """Put this list in the place of the old one. Workers that start together do so one after the other."""
+        if self.session.get_bind().dialect.name == "postgresql":
+            self.session.execute(text(f"LOCK TABLE {CatalogModel.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
         self.session.execute(delete(CatalogModel))
         if models:
             moment = now()
