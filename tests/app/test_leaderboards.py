@@ -149,16 +149,17 @@ NAMES = {name: name.upper() for name in "abcd"}
 
 def test_comparison_tells_who_entered_left_and_moved() -> None:
     found = compare({"a": 1, "b": 2, "c": 3}, {"b": 1, "a": 2, "d": 3}, NAMES, known=True)
-    assert [place.model for place in found["entered"]] == ["D"]
-    assert [(place.model, place.rank) for place in found["left"]] == [("C", 3)]
-    assert [(move.model, move.before, move.after) for move in found["moved"]] == [("B", 2, 1), ("A", 1, 2)]
-    assert (found["best"].model, found["new_best"]) == ("B", True)
+    assert [place.model for place in found.entered] == ["D"]
+    assert [(place.model, place.rank) for place in found.left] == [("C", 3)]
+    assert [(move.model, move.before, move.after) for move in found.moved] == [("B", 2, 1), ("A", 1, 2)]
+    assert found.best is not None
+    assert (found.best.model, found.new_best) == ("B", True)
 
 
 def test_first_table_has_nothing_to_be_compared_with() -> None:
     found = compare({}, {"a": 1}, NAMES, known=False)
-    assert (found["entered"], found["left"], found["moved"], found["new_best"]) == ([], [], [], False)
+    assert (found.entered, found.left, found.moved, found.new_best) == ((), (), (), False)
 
 
 def test_best_that_shares_its_place_as_before_is_not_new() -> None:
-    assert not compare({"a": 1, "b": 1}, {"a": 1, "b": 1}, NAMES, known=True)["new_best"]
+    assert not compare({"a": 1, "b": 1}, {"a": 1, "b": 1}, NAMES, known=True).new_best

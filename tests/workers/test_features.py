@@ -41,7 +41,7 @@ PLAIN: dict[str, Any] = {
         {"dataset_fingerprint": "e"},
         {"sample_indices": [0, 2, 1]},
         {"pooling": "maximum"},
-        {"dtype": "float16"},
+        {"precision": "float16"},
     ],
     ids=lambda change: next(iter(change)),
 )
