@@ -31,14 +31,11 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests out by file, those of pages together, and drills, which share nothing, one by one.
-
-    What takes longest comes first.
-    """
+    """Deal tests out by file, but drills, which share nothing, one by one; and first, since they take longest."""
     for item in items:
-        shared = {"faults": item.nodeid, "web": "web"}.get(item.path.parent.name, str(item.path))
-        item.add_marker(pytest.mark.xdist_group(shared))
-    order = ("faults", "end_to_end", "web")
+        alone = item.path.parent.name == "faults"
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
+    order = ("faults", "end_to_end")
     items.sort(key=lambda item: order.index(name) if (name := item.path.parent.name) in order else len(order))
 
 
