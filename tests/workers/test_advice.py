@@ -53,6 +53,10 @@ def test_it_says_how_much_another_may_be_better_or_why_that_is_not_known(
     assert said in in_words(ORDER, evidence, found(expected_regret), None)
 
 
+def test_a_model_that_is_left_alone_is_not_preferred_to_others() -> None:
+    assert in_words(ORDER[:1], {}, found(None), None) == "model-0 is the only one of these models that could be judged."
+
+
 def test_without_evidence_it_prefers_nobody() -> None:
     assert in_words(ORDER, {}, found(None), None).startswith("Nothing tells these models apart")
 

@@ -203,6 +203,8 @@ def in_words(
 ) -> str:
     """The advice as a person would give it."""
     chosen = [model.name for model in order if model.fine_tune]
+    if len(order) == 1:
+        return f"{order[0].name} is the only one of these models that could be judged."
     if not evidence:
         return "Nothing tells these models apart: fine-tune any, or ask for metrics or a trial."
     if len(order) <= len(chosen):
