@@ -67,9 +67,12 @@ def register(service: Service, name: str, *, seed: int, architecture: str = "tes
     assert service.until_ready(f"/v1/models/{name}", seconds=180)["state"] == "ready"
 
 
-def once_in(seconds: float) -> str:
-    """A cron expression, in UTC, that is due so many seconds from now and then for a year no more."""
-    due = datetime.now(UTC) + timedelta(seconds=seconds)
+def once_soon() -> str:
+    """A cron expression, in UTC, that is due shortly and then for a year no more.
+
+    The moment must still be ahead when a busy server reads it, or else the schedule waits for next year's.
+    """
+    due = datetime.now(UTC) + timedelta(seconds=8)
     return f"{due.second} {due.minute} {due.hour} {due.day} {due.month} *"
 
 
@@ -141,7 +144,7 @@ def test_fires_once_by_the_clock_and_computes_only_what_is_new(settings: Setting
         hook = service.call("POST", "/v1/webhooks", {"name": "hook", "url": f"{receiver.url}/ok"}, status=201)
         wait_for(lambda: workers(settings) == 2, what="two workers")
 
-        created = schedule(service, once_in(4), webhook="hook")
+        created = schedule(service, once_soon(), webhook="hook")
         run = until_run(service)
         assert (run["state"], run["by_hand"], run["scheduled_at"]) == ("succeeded", False, created["next_run_at"])
         first = report(service, run)
@@ -190,7 +193,7 @@ def test_run_that_was_due_while_no_worker_lived_is_caught_up_with_once(settings:
         service.call("POST", "/v1/datasets", {"location": str(settings.data_roots[0] / "shapes")})
         service.call("POST", "/v1/models", save_model(settings.model_roots[0], "first", "test_resnet", num_classes=7))
         service.call("POST", "/v1/zoos", {"name": "zoo", "models": ["first"]}, status=201)
-        created = schedule(service, once_in(1))
+        created = schedule(service, once_soon())
         due = datetime.fromisoformat(created["next_run_at"])
         wait_for(lambda: datetime.now(UTC) > due + timedelta(seconds=1), what="the moment to pass")
         assert runs(service) == []
@@ -212,7 +215,7 @@ def test_killed_while_it_fires_the_run_still_happens_once(settings: Settings, re
         service.call("POST", "/v1/zoos", {"name": "zoo", "models": ["slow"]}, status=201)
         service.call("POST", "/v1/webhooks", {"name": "hook", "url": f"{receiver.url}/ok"}, status=201)
         wait_for(lambda: workers(settings) == 2, what="two workers")
-        schedule(service, once_in(3), webhook="hook")
+        schedule(service, once_soon(), webhook="hook")
         victim = wait_for(lambda: executor_of_the_firing(settings), seconds=30, what="the firing")
         os.kill(victim, signal.SIGKILL)
         run = until_run(service)
