@@ -1,6 +1,8 @@
 """Rankings."""
 
-from fastapi import APIRouter, Request, Response, status
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response, status
 
 from app.api.dependencies import JobsDep, ReaderDep, ReadSessionDep, SessionDep, SettingsDep, SubmitterDep
 from app.api.pagination import ListingDep
@@ -17,8 +19,8 @@ from app.api.tables import ensembles_csv, results_csv
 from app.contracts.question import RankingCreate
 from app.contracts.states import RankingState
 from app.schemas.page import Page
-from app.schemas.rankings import EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
-from app.services import rankings
+from app.schemas.rankings import ComparisonAnswer, EnsemblesAnswer, GivenEnsembles, RankingAnswer, ResultsAnswer
+from app.services import comparison, rankings
 
 router = APIRouter(prefix="/v1/rankings", tags=["rankings"], route_class=Route)
 
@@ -73,6 +75,17 @@ def get_results_csv(ranking: RankingPath, request: Request, session: ReadSession
     """The same table as CSV, one line per model."""
     results = rankings.table(session, caller, ranking)
     return represent_csv(request, results_csv(results), final=results.state.is_final)
+
+
+@router.get("/{ranking}/comparison", responses=problem_responses(404))
+def compare_rankings(
+    ranking: RankingPath,
+    session: ReadSessionDep,
+    caller: ReaderDep,
+    first: Annotated[str, Query(max_length=300, description="Id or name of the earlier ranking.", examples=["demo"])],
+) -> ComparisonAnswer:
+    """What this ranking changed of an earlier one: who moved, by how much, and the scores of shared metrics."""
+    return comparison.compare(session, caller, first, ranking)
 
 
 @router.get("/{ranking}/ensembles", response_model=EnsemblesAnswer, responses=FINAL_RESPONSES | problem_responses(404))

@@ -12,5 +12,5 @@ router = APIRouter(prefix="/v1/workers", tags=["workers"], route_class=Route)
 
 @router.get("")
 def list_workers(session: ReadSessionDep, caller: ReaderDep, settings: SettingsDep) -> list[WorkerAnswer]:
-    """The processes that compute: their devices, and when each was last heard of."""
+    """The processes that compute: their devices, what they do, and when each was last heard of."""
     return workers.answers(session, settings)

@@ -150,6 +150,27 @@ class ResultsAnswer(Answer):
     counters: Counters
 
 
+class ModelMove(Answer):
+    """A model of either of two rankings."""
+
+    model_id: str
+    model: str
+    first_place: int | None = Field(description="Among the models with a result; null: not one of them.")
+    second_place: int | None
+    moved_up: int | None = Field(description="Places gained from the first ranking to the second; negative: lost.")
+    score_changes: dict[str, float] = Field(description="Metric -> score in the second minus score in the first.")
+
+
+class ComparisonAnswer(Answer):
+    """Two rankings side by side."""
+
+    first_id: str
+    second_id: str
+    same_target: bool = Field(description="Scores are compared only if both rankings are of one data set.")
+    metrics: list[RankedMetric] = Field(description="Those whose scores are compared.")
+    models: list[ModelMove] = Field(description="In the order of the second; then those that it does not have.")
+
+
 class EnsembleAnswer(Answer):
     """An ensemble, or the reason why there is none."""
 

@@ -8,8 +8,15 @@ from pydantic import Field
 from app.schemas.base import Answer
 
 
+class WorkerJob(Answer):
+    """Something that a worker does at this moment, whoever asked for it."""
+
+    activity: str = Field(examples=["extracting features"])
+    seconds: float = Field(description="How long it has done so, by the database's clock.")
+
+
 class WorkerAnswer(Answer):
-    """A worker process and when it was last heard of."""
+    """A worker process, when it was last heard of, and what it does."""
 
     id: str
     host: str
@@ -19,3 +26,4 @@ class WorkerAnswer(Answer):
     )
     seconds_since_heartbeat: float = Field(description="By the database's clock.")
     started_at: datetime
+    jobs: list[WorkerJob] = Field(description="What it does at this moment, the longest first; empty while it waits.")

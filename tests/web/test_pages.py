@@ -118,6 +118,9 @@ def test_a_comparison_is_readable(
     page.goto(f"/compare?first=finished&second={newest}")
     expect(page.get_by_role("row")).to_have_count(4)
     assert unreadable(page) == {}
+    address = page.locator("p.exports").get_by_role("link", name="JSON").get_attribute("href")
+    assert address is not None
+    assert len(site.call("GET", address)["models"]) == 3
 
 
 def test_what_was_fine_tuned_is_shown_and_its_weights_are_had(page: Page, tuned: dict[str, Any]) -> None:
