@@ -10,12 +10,12 @@ COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY estimators estimators
 COPY workers workers
-RUN /venv/bin/pip install .
+RUN /venv/bin/pip install '.[s3,otel]'
 
 FROM build AS build-worker
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN /venv/bin/pip install --index-url "${TORCH_INDEX}" torch torchvision \
-    && /venv/bin/pip install '.[worker,s3]'
+    && /venv/bin/pip install '.[worker,s3,otel]'
 
 FROM python:${PYTHON}-slim AS base
 RUN useradd --uid 10001 --create-home forerank \

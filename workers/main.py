@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from dbos import DBOS, DBOSConfig
 
-from app import jobs, logging
+from app import jobs, logging, tracing
 from app.db.migrate import is_current
 from app.db.outages import outlast_outages
 from app.db.repositories.models import Catalog
@@ -125,6 +125,7 @@ def warn_of_stranded_jobs(database: Database) -> None:
 def run(settings: Settings) -> None:
     """Work until a signal asks to stop."""
     logging.configure(settings)
+    tracing.start("forerank-worker")
     jobs.refuse_pickles()
     database = Database(settings.url)
     if not is_current(database):
@@ -197,6 +198,7 @@ def _close(parts: runtime.Runtime, liveness: Liveness, repeated: Sequence[Period
     parts.readers.close()
     parts.jobs.close()
     parts.database.close()
+    tracing.stop()
     log.info("worker stopped")
     sys.stdout.flush()
     os._exit(0)

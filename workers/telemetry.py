@@ -1,7 +1,8 @@
-"""Measurements of one worker for Prometheus, served on a port of its own if the settings name one."""
+"""Measurements of one worker: for Prometheus, on a port of its own if the settings name one, and for traces."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from app import tracing
 from app.contracts.extraction import ExtractionResult
 from app.contracts.rankings import Counters
 from app.settings import Settings
@@ -55,6 +56,8 @@ def extracted(result: ExtractionResult) -> None:
     """A model ran over a sample, or was found to have done so."""
     if not result.models_loaded:
         return
+    tracing.stages(result.seconds)
+    tracing.describe({"forerank.images": result.n, "forerank.device": result.device})
     for stage, seconds in result.seconds.items():
         _seconds.labels(stage).observe(seconds)
     _images.inc(result.n)
@@ -69,6 +72,7 @@ def extracted(result: ExtractionResult) -> None:
 
 def scored(scores: int, seconds: float) -> None:
     """Scores of one model were computed."""
+    tracing.describe({"forerank.scores": scores})
     _reuse.labels("scores", MADE).inc(scores)
     _seconds.labels("score").observe(seconds)
 

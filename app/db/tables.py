@@ -212,6 +212,7 @@ class Ranking(Owned, Base):
 
     `question` is the same for rankings whose scores may be compared: once they have succeeded.
     `priority` is that of its jobs in the engine: `app.jobs.ranking_priority`.
+    `traceparent` is the span that submitted it, of W3C Trace Context; its steps continue that trace.
     """
 
     __tablename__ = "rankings"
@@ -230,6 +231,7 @@ class Ranking(Owned, Base):
     question: Mapped[str | None] = mapped_column(String(64), index=True)
     event_sequence: Mapped[int] = mapped_column(default=0)
     request_id: Mapped[str | None] = mapped_column(String(64))
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

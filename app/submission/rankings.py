@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.contracts.caller import Caller
 from app.contracts.events import StateEvent
 from app.contracts.question import MetricChoice, RankingCreate
@@ -41,6 +42,7 @@ def submit(session: Session, jobs: Jobs, caller: Caller, body: RankingCreate, *,
         owner=caller.owner,
         shared=body.shared,
         request_id=request_id,
+        traceparent=tracing.traceparent(),
         request=RankingRequest(
             task=TASK,
             target=target.name,

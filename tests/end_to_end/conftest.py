@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.settings import Settings
+from tests.collector import Collector, collecting
 from tests.conftest import NewDatabase
 from tests.service import FAST, Service, free_port, running, save_model
 
@@ -17,7 +18,18 @@ OFFLINE = (
 
 
 @pytest.fixture(scope="package")
-def offline(new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def collector() -> Iterator[Collector]:
+    """Where processes that are started from here on send their spans."""
+    with collecting() as receiver, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        yield receiver
+
+
+@pytest.fixture(scope="package")
+def offline(
+    new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[Service]:
     """As after `forerank zoo install offline`, but with networks of a few thousand parameters under those names."""
     folder = tmp_path_factory.mktemp("offline")
     (folder / "weights").mkdir()

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from dbos import DBOS
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from sqlalchemy import select, text, update
 
 from app.contracts.datasets import BuiltinSpec
@@ -27,6 +29,7 @@ from app.settings import Settings
 from estimators.ensembles.result import HeldOutSingle
 from tests.conftest import NewDatabase
 from workers import engine, runtime
+from workers.errors import ExtractionFailed
 from workers.images.index import IndexStore
 from workers.images.reading import ImageReaders
 from workers.inspection.images import inspect_dataset
@@ -231,6 +234,68 @@ def test_a_cancelled_ranking_is_not_planned(work: runtime.Runtime, submit: Calla
         Rankings(session).move(ranking_id, RankingState.CANCELLED)
     assert steps.plan(ranking_id).extract == ()
     assert ranking_of(work, ranking_id)[0].state is RankingState.CANCELLED
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+REQUEST = "b7ad6b7169203331"
+
+
+@pytest.fixture
+def traced(work: runtime.Runtime, submit: Callable[..., str], spans: InMemorySpanExporter) -> str:
+    """A ranking that a request of that trace submitted."""
+    ranking_id = submit()
+    with work.database.transaction() as session:
+        session.get_one(Ranking, ranking_id).traceparent = f"00-{TRACE}-{REQUEST}-01"
+    return ranking_id
+
+
+def test_steps_and_stages_are_spans_of_the_trace_of_the_request(
+    work: runtime.Runtime, traced: str, spans: InMemorySpanExporter
+) -> None:
+    device: Any = work.extractor
+    draw = device.extract
+    took = {"load": 0.25, "decode": 0.1, "forward": 0.5, "write": 0.05}
+    device.extract = lambda command, **_: draw(command).model_copy(update={"models_loaded": 1, "seconds": took})
+    run(traced)
+    finished = spans.get_finished_spans()
+    assert {f"{span.context.trace_id:032x}" for span in finished if span.context} == {TRACE}
+    names = [span.name for span in finished]
+    assert names == ["plan", *2 * [*took, "extract"], "score", "score", "conclude"]
+    extractions = [span for span in finished if span.name == "extract"]
+    for span in finished:
+        if span.name in took:
+            assert span.parent in [extraction.context for extraction in extractions]
+        else:
+            assert span.parent is not None
+            assert f"{span.parent.span_id:016x}" == REQUEST
+            assert (span.attributes or {})["forerank.ranking_id"] == traced
+    assert [dict(span.attributes or {}) for span in extractions] == [
+        {
+            "forerank.ranking_id": traced,
+            "forerank.model_id": f"mdl_{seed}",
+            "forerank.model": f"m{seed}",
+            "forerank.images": 30,
+            "forerank.device": "cpu",
+        }
+        for seed in (1, 2)
+    ]
+
+
+def test_a_model_that_fails_marks_its_span_with_the_code(
+    work: runtime.Runtime, traced: str, spans: InMemorySpanExporter
+) -> None:
+    device: Any = work.extractor
+
+    def fail(*_: Any, **__: Any) -> ExtractionResult:
+        raise ExtractionFailed("not enough memory at /secret/path")
+
+    device.extract = fail
+    steps.plan(traced)
+    assert steps.extract_evidence(traced, "mdl_1") is False
+    *_, span = spans.get_finished_spans()
+    assert (span.name, span.status.status_code) == ("extract", StatusCode.ERROR)
+    assert (span.attributes or {})["error.type"] == ExtractionFailed.code
+    assert "secret" not in span.to_json()
 
 
 ENSEMBLES: dict[str, Any] = {

@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.contracts.extraction import ExtractionCommand, ExtractionResult
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import ProblemDocument, failure
@@ -36,6 +37,7 @@ from workers.ranking.planning import Planner
 from workers.runtime import Runtime, current
 from workers.store.features import HEAD
 from workers.store.trials import TrialStore
+from workers.tracing import traced
 from workers.trials.predictions import best_ensemble, held_out
 
 log = structlog.stdlib.get_logger(__name__)
@@ -63,6 +65,7 @@ def _resources(session: Session, ranking: Ranking) -> tuple[dict[str, Dataset], 
     return datasets, models
 
 
+@traced("plan")
 def plan(ranking_id: str) -> RankingWork:
     """Say what each model needs, ask in bulk what already exists, and list the models that have work left."""
     runtime = current()
@@ -247,6 +250,7 @@ def _name_in_log(runtime: Runtime, ranking_id: str, **more: str) -> None:
     )
 
 
+@traced("extract")
 def extract_evidence(ranking_id: str, model_id: str) -> bool:
     """Run the model once over each sample that it needs and keep what the chosen metrics use.
 
@@ -269,6 +273,7 @@ def extract_evidence(ranking_id: str, model_id: str) -> bool:
         transforms = _transforms(session, ranking)
     if model.card is None:
         raise ValueError(f"{model_id} was not inspected")
+    tracing.describe({"forerank.model": model.name})
     needs = Planner(runtime.settings, ranking.request, target).needs(model)
     present = runtime.features.has_many(key for need in needs for key in need.keys.values())
     follower = _Follower(runtime, ranking_id, model_id)
@@ -352,6 +357,7 @@ def _end_extraction(ranking_id: str, model_id: str, session: Session) -> None:
     )
 
 
+@traced("score")
 def compute_scores(ranking_id: str, model_id: str) -> bool | None:
     """Compute the scores of one model that do not exist yet. Metrics without a value say why, in their row.
 
@@ -427,6 +433,7 @@ def _record_scores(
 
 def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "internal-error") -> None:
     """Close a model's row with the reason; the others go on."""
+    tracing.fail(code)
     current().write(
         lambda session: Rankings(session).update_run(
             ranking_id, model_id, state=ModelRunState.FAILED, stage=None, problem=failure(code, detail)
@@ -434,6 +441,7 @@ def fail_model(ranking_id: str, model_id: str, detail: str, code: str = "interna
     )
 
 
+@traced("conclude")
 def conclude(ranking_id: str) -> str:
     """Ranks, consensus and ensembles of all models that have scores; then the ranking is over."""
     runtime = current()
@@ -479,6 +487,7 @@ def conclude(ranking_id: str) -> str:
         places = placements(ranking_id, summary, cells)
     else:
         state = RankingState.FAILED
+        tracing.fail("extraction-problem")
         values = {"problem": failure("extraction-problem", "no model gave a result; each model's row says why")}
     with runtime.transaction() as session:
         if not Rankings(session).move(ranking_id, state, **values):

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.contracts.caller import LOCAL_CALLER, Caller
 from app.contracts.problems import ProblemDocument, failure
 from app.contracts.question import RankingCreate
@@ -218,7 +219,7 @@ def submit_rankings(run_id: str) -> None:
 
 def _submit(runtime: Runtime, run_id: str, position: int) -> ProblemDocument | None:
     try:
-        with runtime.transaction() as session:
+        with tracing.span("submit", attributes={"forerank.run_id": run_id}), runtime.transaction() as session:
             run = ScheduleRuns(session).get(run_id)
             row = Schedules(session).lock(run.schedule_id) if run is not None else None
             target = session.get(RunTarget, (run_id, position), with_for_update=True)

@@ -10,6 +10,7 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.contracts.fine_tuning import FineTuningCommand, FineTuningRecipe, FineTuningResult
 from app.contracts.models import InputConfiguration
 from app.contracts.problems import failure
@@ -28,6 +29,7 @@ from workers.ranking.advice import promising
 from workers.ranking.planning import Sample, draw
 from workers.runtime import Runtime, current
 from workers.store.trials import TrialStore, run_key
+from workers.tracing import traced
 from workers.trials.following import RunFollower
 from workers.trials.predictions import held_out
 
@@ -80,6 +82,7 @@ def _leave(row: RankingTrial, reason: str, state: TrialState = TrialState.CUT_OF
     row.state, row.reason, row.stage, row.seconds_left = state, reason, None, None
 
 
+@traced("try")
 def try_fold(ranking_id: str, model_id: str, fold: int) -> bool:
     """Fine-tune one model on all folds but one. A failure is the model's own row; the others go on."""
     runtime = current()
@@ -140,6 +143,7 @@ def _record(ranking_id: str, model_id: str, fold: int, key: str, result: FineTun
 
 def fail_trial(ranking_id: str, model_id: str, detail: str, code: str = "internal-error") -> None:
     """Close a model's row with the reason."""
+    tracing.fail(code)
     with current().transaction() as session:
         Trials(session).change(
             ranking_id, model_id, state=TrialState.FAILED, stage=None, seconds_left=None, problem=failure(code, detail)
