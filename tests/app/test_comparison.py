@@ -19,9 +19,7 @@ def row(name: str, *, state: ModelRunState = ModelRunState.SUCCEEDED, **scores: 
         done=0,
         total=0,
         scores={
-            metric: ScoreAnswer(
-                value=value, rank=None, seconds=0, warnings=[], details={}, problem=None, interval=None
-            )
+            metric: ScoreAnswer(value=value, rank=None, seconds=0, warnings=[], details={}, problem=None, interval=None)
             for metric, value in scores.items()
         },
         layers={},
