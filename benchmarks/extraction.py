@@ -101,9 +101,9 @@ def register(client: Client, folder: Path, architecture: str, seed: int) -> str:
     return name
 
 
-def rank(client: Client, models: list[str]) -> float:
+def rank(client: Client, models: list[str], metric: str = "leep") -> float:
     """Seconds of a ranking, once its models are inspected."""
-    ranking = client.call("POST", "/v1/rankings", {"target": "photographs", "models": models, "metrics": ["leep"]})
+    ranking = client.call("POST", "/v1/rankings", {"target": "photographs", "models": models, "metrics": [metric]})
     while True:
         found = client.call("GET", f"/v1/rankings/{ranking['id']}")
         if found["state"] in ("succeeded", "failed", "cancelled"):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace
 
-from estimators.arrays.validation import Array, check_choice, check_number, check_probabilities
+from estimators.arrays.validation import Array, check_choice, check_number, check_probabilities, row_blocks
 from estimators.score import CannotBeComputed, Score
 
 Numbers: TypeAlias = np.ndarray[Any, Any]
@@ -36,8 +36,9 @@ class Evidence:
         """(N,) the most probable source class of each image."""
         if self.source_probabilities is None:
             return None
-        probabilities = check_probabilities(self.source_probabilities)
-        return array_namespace(probabilities).argmax(probabilities, axis=1)
+        probabilities = check_probabilities(self.source_probabilities, convert=False)
+        xp = array_namespace(probabilities)
+        return xp.concat([xp.argmax(probabilities[part, :], axis=1) for part in row_blocks(probabilities)])
 
 
 MISSING = {

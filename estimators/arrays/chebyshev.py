@@ -35,7 +35,8 @@ def neighbor_distances(rows: Array, neighbors: int) -> Array:
 
     distances = squareform(pdist(rows, "chebyshev"), checks=False)
     # Each row is its own nearest, at distance zero, so the k-th other stands at place k.
-    return np.partition(distances, neighbors, axis=1)[:, neighbors]
+    # A copy, for a view would keep all the distances.
+    return np.partition(distances, neighbors, axis=1)[:, neighbors].copy()
 
 
 def _plain(rows: Array, neighbors: int) -> Array:

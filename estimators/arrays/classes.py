@@ -6,21 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from estimators.arrays.validation import Array, check_labels, from_numpy, to_numpy
+from estimators.arrays.validation import (
+    Array,
+    check_labels,
+    from_numpy,
+    row_blocks,
+    working_dtype,
+    working_rows,
+)
 
 
 @dataclass(frozen=True)
-class ByClass:
-    """Rows sorted by class, stably.
+class ClassOrder:
+    """The order that brings samples of one class together, stably.
 
     Attributes:
-        rows: (N, D) the rows in class order.
-        order: (N,) NumPy indices: ``rows[i]`` is row ``order[i]`` of the input.
+        order: (N,) NumPy indices: sample i in this order is sample ``order[i]`` of the input.
         counts: (C,) NumPy class sizes.
         classes: the C original labels.
     """
 
-    rows: Array
     order: np.ndarray
     counts: np.ndarray
     classes: tuple[object, ...]
@@ -31,12 +36,40 @@ class ByClass:
 
     @property
     def codes(self) -> np.ndarray:
-        """(N,) NumPy class codes of ``rows``."""
+        """(N,) NumPy class codes in this order."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def slices(self) -> Iterator[slice]:
         for start, count in zip(self.starts.tolist(), self.counts.tolist(), strict=True):
             yield slice(start, start + count)
+
+    def blocks(self, matrix: Array) -> Iterator[tuple[slice, list[tuple[int, Array]]]]:
+        """Rows of a checked matrix (N, D) in this order, ready to compute with, a block at a time.
+
+        Of each block its place in the order, and for each class in it the class's code and rows.
+        """
+        codes = self.codes
+        for block in row_blocks(matrix):
+            rows = working_rows(matrix, self.order[block])
+            found, starts = np.unique(codes[block], return_index=True)
+            ends = [*starts[1:].tolist(), block.stop - block.start]
+            parts = zip(found.tolist(), starts.tolist(), ends, strict=True)
+            yield block, [(c, rows[start:end, :]) for c, start, end in parts]
+
+    def restore(self, values: Array) -> Array:
+        """(N, ...) values in this order in the order of the input."""
+        return array_namespace(values).take(values, from_numpy(np.argsort(self.order), like=values), axis=0)
+
+
+@dataclass(frozen=True)
+class ByClass(ClassOrder):
+    """Rows sorted by class.
+
+    Attributes:
+        rows: (N, D) the rows in class order.
+    """
+
+    rows: Array
 
     def groups(self) -> Iterator[Array]:
         for part in self.slices():
@@ -47,28 +80,25 @@ class ByClass:
         xp = array_namespace(self.rows)
         return xp.stack([xp.mean(group, axis=0) for group in self.groups()])
 
-    def restore(self, values: Array) -> Array:
-        """(N, ...) values of ``rows`` in the order of the input."""
-        xp = array_namespace(self.rows)
-        return xp.take(values, from_numpy(np.argsort(self.order), like=self.rows), axis=0)
-
     def spread(self, values: Array) -> Array:
         """(N, ...) the value of each row's class, from (C, ...)."""
         xp = array_namespace(self.rows)
         return xp.take(values, from_numpy(self.codes, like=self.rows), axis=0)
 
 
+def class_order(labels: Array, length: int) -> ClassOrder:
+    """The order of ``length`` samples by their labels (N,)."""
+    codes, classes = check_labels(labels, length=length)
+    return ClassOrder(np.argsort(codes, kind="stable"), np.bincount(codes, minlength=len(classes)), classes)
+
+
 def by_class(rows: Array, labels: Array) -> ByClass:
-    """Sort checked rows (N, D) by their labels (N,); the input stays as it is."""
-    codes, classes = check_labels(labels, length=rows.shape[0])
-    order = np.argsort(to_numpy(codes), kind="stable")
-    xp = array_namespace(rows)
-    return ByClass(
-        rows=xp.take(rows, from_numpy(order, like=rows), axis=0),
-        order=order,
-        counts=np.bincount(codes, minlength=len(classes)),
-        classes=classes,
-    )
+    """Sort checked rows (N, D) by their labels (N,), ready to compute with; the input stays as it is."""
+    order = class_order(labels, rows.shape[0])
+    grouped = array_namespace(rows).empty(rows.shape, dtype=working_dtype(rows), device=device(rows))
+    for block in row_blocks(rows):
+        grouped[block, :] = working_rows(rows, order.order[block])
+    return ByClass(order.order, order.counts, order.classes, grouped)
 
 
 def class_deviations(features: Array, labels: Array) -> tuple[ByClass, Array]:
@@ -84,16 +114,17 @@ def class_deviations(features: Array, labels: Array) -> tuple[ByClass, Array]:
         means.append(xp.mean(grouped.rows[part, :], axis=0))
         grouped.rows[part, :] -= means[-1]
     centres = xp.stack(means)
-    counts = xp.asarray(grouped.counts, dtype=features.dtype, device=device(features))
+    counts = xp.asarray(grouped.counts, dtype=centres.dtype, device=device(features))
     return grouped, centres - (counts @ centres) / features.shape[0]
 
 
-def centred_by_class(features: Array, labels: Array) -> ByClass:
-    """Checked features (N, D) by class, each row less the mean of all."""
+def centred_by_class(features: Array, labels: Array) -> tuple[ByClass, Array]:
+    """Checked features (N, D) by class, each row less the mean of all, and that mean (D,)."""
     grouped = by_class(features, labels)
+    mean = array_namespace(features).mean(grouped.rows, axis=0)
     # The sorted rows are a copy of ours.
-    grouped.rows[...] -= array_namespace(features).mean(features, axis=0)
-    return grouped
+    grouped.rows[...] -= mean
+    return grouped, mean
 
 
 def label_slots(classes: tuple[object, ...]) -> int:

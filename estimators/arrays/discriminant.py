@@ -26,7 +26,7 @@ def discriminable(features: Array, labels: Array, scale: str = "none") -> tuple[
     Raises:
         InvalidEvidence: wrong shapes, NaN. CannotBeComputed: there is one class.
     """
-    grouped, centres = class_deviations(rescaled(check_features(features), scale), labels)
+    grouped, centres = class_deviations(rescaled(check_features(features, convert=scale != "none"), scale), labels)
     if len(grouped.classes) < 2:
         raise CannotBeComputed("a discriminant needs at least two classes; there is one")
     return grouped, centres

@@ -4,7 +4,7 @@ Arrays may be NumPy arrays, torch tensors on any device, or plain nested lists. 
 Floating-point work is done in float64; in float32 only on devices that have no float64 (Apple's ``mps``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,12 +16,29 @@ from estimators.score import InvalidEvidence
 Array: TypeAlias = Any
 
 PROBABILITY_TOLERANCE = 1e-3
+BLOCK_NUMBERS = 2_000_000
 
 
 def working_dtype(array: Array) -> Any:
     """The floating type to compute in: float64, or float32 where the device has no float64."""
     xp = array_namespace(array)
     return xp.float32 if str(device(array)).startswith("mps") else xp.float64
+
+
+def row_blocks(matrix: Array) -> Iterator[slice]:
+    """Slices of about ``BLOCK_NUMBERS`` numbers, and of no fewer rows than columns, that cover the rows of a matrix."""
+    samples, columns = matrix.shape
+    size = max(BLOCK_NUMBERS // columns, columns)
+    for start in range(0, samples, size):
+        yield slice(start, min(start + size, samples))
+
+
+def working_rows(matrix: Array, rows: slice | np.ndarray[Any, Any]) -> Array:
+    """Rows of a checked matrix in the floating type to compute in: of a slice, perhaps a view; of indices, a copy."""
+    xp = array_namespace(matrix)
+    part = matrix[rows, :] if isinstance(rows, slice) else xp.take(matrix, from_numpy(rows, like=matrix), axis=0)
+    dtype = working_dtype(matrix)
+    return part if part.dtype == dtype else xp.astype(part, dtype)
 
 
 def to_numpy(array: Array) -> np.ndarray[Any, Any]:
@@ -38,7 +55,7 @@ def from_numpy(array: np.ndarray[Any, Any], *, like: Array) -> Array:
     return array_namespace(like).asarray(array, device=device(like))
 
 
-def _floating(array: Array, name: str) -> Array:
+def _floating(array: Array, name: str, *, convert: bool = True) -> Array:
     if not is_array_api_obj(array):
         try:
             array = np.asarray(array, dtype=np.float64)
@@ -50,11 +67,11 @@ def _floating(array: Array, name: str) -> Array:
     if not xp.isdtype(array.dtype, ("real floating", "integral", "bool")):
         raise InvalidEvidence(f"{name} must hold real numbers, not {array.dtype}")
     dtype = working_dtype(array)
-    return array if array.dtype == dtype else xp.astype(array, dtype)
+    return xp.astype(array, dtype) if convert and array.dtype != dtype else array
 
 
-def _matrix(array: Array, name: str, columns: str) -> Array:
-    array = _floating(array, name)
+def _matrix(array: Array, name: str, columns: str, *, convert: bool) -> Array:
+    array = _floating(array, name, convert=convert)
     if array.ndim != 2:
         raise InvalidEvidence(f"{name} must be a matrix (samples, {columns}); got {array.ndim} dimension(s)")
     if array.shape[0] == 0 or array.shape[1] == 0:
@@ -66,13 +83,15 @@ def _first_row(bad: Array) -> int:
     return int(np.argmax(to_numpy(bad)))
 
 
-def check_features(features: Array, *, name: str = "features", minimum_samples: int = 1) -> Array:
+def check_features(features: Array, *, name: str = "features", minimum_samples: int = 1, convert: bool = True) -> Array:
     """Check features and return them ready to compute with.
 
     Args:
         features: (N, D) real numbers.
         name: what an error message calls them.
         minimum_samples: the fewest rows that make sense.
+        convert: False leaves the numbers as they are, perhaps in a mapped file in single precision; whoever computes
+            with them takes `working_rows`, a part at a time.
 
     Returns:
         (N, D) floating array in the library and on the device of the input. It may be the input itself, so it must
@@ -81,15 +100,18 @@ def check_features(features: Array, *, name: str = "features", minimum_samples: 
     Raises:
         InvalidEvidence: wrong dimensions, no samples, not numbers, NaN or infinity (the row is named).
     """
-    features = _matrix(features, name, "dimensions")
+    features = _matrix(features, name, "dimensions", convert=convert)
     xp = array_namespace(features)
     if features.shape[0] < minimum_samples:
         raise InvalidEvidence(f"{name} must have at least {minimum_samples} samples; got {features.shape[0]}")
-    # NaN and infinity survive a sum, so that one cheap pass clears nearly every input.
-    if not bool(xp.isfinite(xp.sum(features))):
-        finite = xp.all(xp.isfinite(features), axis=1)
-        if not bool(xp.all(finite)):
-            raise InvalidEvidence(f"{name} hold NaN or infinity in row {_first_row(~finite)}; remove or repair it")
+    for part in row_blocks(features):
+        rows = working_rows(features, part)
+        # NaN and infinity survive a sum, so that one cheap pass clears nearly every input.
+        if not bool(xp.isfinite(xp.sum(rows))):
+            finite = xp.all(xp.isfinite(rows), axis=1)
+            if not bool(xp.all(finite)):
+                row = part.start + _first_row(~finite)
+                raise InvalidEvidence(f"{name} hold NaN or infinity in row {row}; remove or repair it")
     return features
 
 
@@ -149,30 +171,39 @@ def check_labels(
     return (codes if like is None else from_numpy(codes, like=like)), tuple(classes.tolist())
 
 
-def check_probabilities(probabilities: Array, *, name: str = "source_probabilities") -> Array:
+def check_probabilities(probabilities: Array, *, name: str = "source_probabilities", convert: bool = True) -> Array:
     """Check a classifier's output probabilities and return them ready to compute with.
 
     Args:
         probabilities: (N, S), each row at least zero and summing to one within ``PROBABILITY_TOLERANCE``.
         name: what an error message calls them.
+        convert: as in `check_features`.
 
     Raises:
         InvalidEvidence: wrong dimensions, NaN, negative entries, or rows that do not sum to one (the row is named).
     """
-    probabilities = _matrix(probabilities, name, "source classes")
+    probabilities = _matrix(probabilities, name, "source classes", convert=convert)
+    for part in row_blocks(probabilities):
+        _check_distributions(working_rows(probabilities, part), name, part.start)
+    return probabilities
+
+
+def _check_distributions(probabilities: Array, name: str, first: int) -> None:
     xp = array_namespace(probabilities)
     sums = xp.sum(probabilities, axis=1)
     wrong = ~(xp.abs(sums - 1.0) <= PROBABILITY_TOLERANCE)
     if bool(xp.min(probabilities) >= 0) and not bool(xp.any(wrong)):
-        return probabilities
+        return
     finite = xp.all(xp.isfinite(probabilities), axis=1)
     if not bool(xp.all(finite)):
-        raise InvalidEvidence(f"{name} hold NaN or infinity in row {_first_row(~finite)}")
+        raise InvalidEvidence(f"{name} hold NaN or infinity in row {first + _first_row(~finite)}")
     negative = xp.any(probabilities < 0, axis=1)
     if bool(xp.any(negative)):
-        raise InvalidEvidence(f"{name} must not be negative: row {_first_row(negative)}; apply the softmax first")
+        raise InvalidEvidence(
+            f"{name} must not be negative: row {first + _first_row(negative)}; apply the softmax first"
+        )
     row = _first_row(wrong)
-    raise InvalidEvidence(f"{name} must sum to one in each row: row {row} sums to {float(sums[row]):.6g}")
+    raise InvalidEvidence(f"{name} must sum to one in each row: row {first + row} sums to {float(sums[row]):.6g}")
 
 
 def check_compat(compat: str | None) -> bool:

@@ -3,7 +3,16 @@
 import numpy as np
 from array_api_compat import array_namespace
 
-from estimators.arrays.validation import Array, check_choice, check_compat, check_features, check_number, to_numpy
+from estimators.arrays.validation import (
+    Array,
+    check_choice,
+    check_compat,
+    check_features,
+    check_number,
+    row_blocks,
+    to_numpy,
+    working_rows,
+)
 from estimators.metric import COMPAT, Metric, Parameter, Reweighted
 from estimators.score import Score
 
@@ -29,7 +38,7 @@ def energy(*, features: Array, percent: float = 0.5, tail: str = "lowest", compa
     check_compat(compat)
     check_number("percent", percent, minimum=0, maximum=100, exclusive=True)
     check_choice("tail", tail, ("lowest", "highest"))
-    features = check_features(features)
+    features = check_features(features, convert=False)
     xp = array_namespace(features)
     energies = xp.sort(sample_energies(features))
     samples = int(features.shape[0])
@@ -48,11 +57,14 @@ def energy(*, features: Array, percent: float = 0.5, tail: str = "lowest", compa
 
 
 def sample_energies(features: Array) -> Array:
-    """(N,) ``E_i = ln Σ_d exp(x_id)``."""
+    """(N,) ``E_i = ln Σ_d exp(x_id)`` of checked features."""
     xp = array_namespace(features)
-    highest = xp.max(features, axis=1, keepdims=True)
-    energies: Array = highest[:, 0] + xp.log(xp.sum(xp.exp(features - highest), axis=1))
-    return energies
+    energies = []
+    for part in row_blocks(features):
+        rows = working_rows(features, part)
+        highest = xp.max(rows, axis=1)
+        energies.append(highest + xp.log(xp.sum(xp.exp(rows - highest[:, None]), axis=1)))
+    return xp.concat(energies)
 
 
 def tail_samples(samples: int, percent: float) -> int:
@@ -65,13 +77,16 @@ def score_and_values(
 ) -> tuple[Score, np.ndarray]:
     """The Score of `energy`, and (R,) its values with each sample counted as often as its weight (R, N)."""
     score = energy(features=features, percent=percent, tail=tail, compat=compat)
-    energies = to_numpy(sample_energies(check_features(features)))
+    energies = to_numpy(sample_energies(check_features(features, convert=False)))
     order = np.argsort(energies if tail == "lowest" else -energies)
     share = tail_samples(len(energies), percent)
-    drawn = weights[:, order]
-    # How many of a sample's copies still fit into the tail, once those of the samples before it are in.
-    taken = np.clip(share - (np.cumsum(drawn, axis=1) - drawn), 0, drawn)
-    return score, taken @ energies[order] / share
+    values = []
+    for drawn in weights:
+        drawn = drawn[order]
+        # How many of a sample's copies still fit into the tail, once those of the samples before it are in.
+        taken = np.clip(share - (np.cumsum(drawn) - drawn), 0, drawn)
+        values.append(taken @ energies[order] / share)
+    return score, np.asarray(values)
 
 
 METRIC = Metric(

@@ -36,10 +36,10 @@ def h_score(*, features: Array, labels: Array, compat: str | None = None) -> Sco
         CannotBeComputed: all samples are alike.
     """
     check_compat(compat)
-    features = check_features(features, minimum_samples=2)
+    features = check_features(features, minimum_samples=2, convert=False)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped = centred_by_class(features, labels)
-    value, rank = explained_variation(grouped, array_namespace(features).mean(features, axis=0))
+    grouped, mean = centred_by_class(features, labels)
+    value, rank = explained_variation(grouped, mean)
     warnings = []
     if rank >= samples - 1:
         warnings.append(
@@ -116,10 +116,10 @@ def sample_gradients(features: Array, labels: Array, *, shrink: Shrinkage | None
     With A = S^+ (or (1 - a) Σ_a^-1 / N), B = M^T M, x the centred sample and z its distance from its class mean, the
     weight adds x x^T to S and x x^T - z z^T to B:  dH/dw = x^T A x - z^T A z - x^T A B A x.
     """
-    features = check_features(features, minimum_samples=2)
+    features = check_features(features, minimum_samples=2, convert=False)
     xp = array_namespace(features)
     samples, dimensions = features.shape
-    grouped = centred_by_class(features, labels)
+    grouped, _ = centred_by_class(features, labels)
     centres = grouped.means()
     scatter, between = scatter_and_between(grouped)
     # A hair of the mean variance stands in for the pseudo-inverse where dimensions are dead or copied.

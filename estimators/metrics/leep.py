@@ -1,14 +1,16 @@
 """LEEP: how well a model's source classifier, used as it is, predicts the target labels."""
 
-import numpy as np
-from array_api_compat import array_namespace
+from collections.abc import Iterator
 
-from estimators.arrays.classes import by_class
-from estimators.arrays.validation import Array, check_compat, check_labels, check_probabilities, to_numpy
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from estimators.arrays.classes import ClassOrder, class_order
+from estimators.arrays.validation import Array, check_compat, check_probabilities, to_numpy, working_dtype
 from estimators.metric import COMPAT, Metric, Numbers, Reweighted
 from estimators.score import Score
 
-BLOCK_NUMBERS = 20_000_000
+JOINT_NUMBERS = 10_000_000
 
 
 def expected_predictions(probabilities: Array, labels: Array) -> tuple[Array, int, int]:
@@ -28,13 +30,18 @@ def expected_predictions(probabilities: Array, labels: Array) -> tuple[Array, in
         EEP (N,) in the order of the input, the number of target classes, the number of massless source classes.
     """
     xp = array_namespace(probabilities)
-    grouped = by_class(probabilities, labels)
-    joint = xp.stack([xp.sum(group, axis=0) for group in grouped.groups()])
+    samples, sources = probabilities.shape
+    order = class_order(labels, samples)
+    shape = (len(order.classes), sources)
+    joint = xp.zeros(shape, dtype=working_dtype(probabilities), device=device(probabilities))
+    for _, groups in order.blocks(probabilities):
+        for c, rows in groups:
+            joint[c, :] += xp.sum(rows, axis=0)
     mass = xp.sum(joint, axis=0)
     massless = mass == 0
     conditional = joint / xp.where(massless, xp.ones_like(mass), mass)
-    predictions = xp.concat([group @ conditional[c, :] for c, group in enumerate(grouped.groups())])
-    return grouped.restore(predictions), len(grouped.classes), int(xp.sum(xp.astype(massless, xp.int64)))
+    predictions = [rows @ conditional[c, :] for _, groups in order.blocks(probabilities) for c, rows in groups]
+    return order.restore(xp.concat(predictions)), shape[0], int(xp.sum(xp.astype(massless, xp.int64)))
 
 
 def leep(*, source_probabilities: Array, labels: Array, compat: str | None = None) -> Score:
@@ -55,7 +62,7 @@ def leep(*, source_probabilities: Array, labels: Array, compat: str | None = Non
         InvalidEvidence: wrong shapes, negative numbers, rows that do not sum to one.
     """
     check_compat(compat)
-    probabilities = check_probabilities(source_probabilities)
+    probabilities = check_probabilities(source_probabilities, convert=False)
     xp = array_namespace(probabilities)
     predictions, classes, massless = expected_predictions(probabilities, labels)
     warnings = (f"massless: {massless} source classes were never predicted and are left out",) if massless else ()
@@ -84,23 +91,33 @@ def reweighted(probabilities: Array, labels: Array, weights: Numbers, *, logarit
 
     For each class the joint counts of all resamples are one matrix product, and so are the predictions.
     """
-    table = to_numpy(check_probabilities(probabilities))
-    codes = to_numpy(check_labels(labels, length=len(table))[0])
-    members = [np.flatnonzero(codes == c) for c in range(int(codes.max()) + 1)]
-    step = max(1, BLOCK_NUMBERS // (len(members) * table.shape[1]))
+    table = to_numpy(check_probabilities(probabilities, convert=False))
+    samples, sources = table.shape
+    order = class_order(labels, samples)
+    step = max(1, JOINT_NUMBERS // (len(order.classes) * sources))
     totals = []
     for start in range(0, len(weights), step):
-        block = weights[start : start + step]
-        joint = np.stack([block[:, group] @ table[group] for group in members])
+        drawn = weights[start : start + step]
+        joint, total = np.zeros((len(order.classes), len(drawn), sources)), np.zeros(len(drawn))
+        for counts, c, rows in _drawn_groups(drawn, order, table):
+            joint[c] += counts @ rows
         mass = joint.sum(axis=0)
         joint /= np.where(mass > 0, mass, 1)
-        total = np.zeros(len(block))
-        for group, conditional in zip(members, joint, strict=True):
+        for counts, c, rows in _drawn_groups(drawn, order, table):
             # A sample that was not drawn may be impossible under the others; its logarithm counts nothing.
-            predictions = np.where(block[:, group] > 0, conditional @ table[group].T, 1)
-            total += np.sum(block[:, group] * (np.log(predictions) if logarithm else predictions), axis=1)
-        totals.append(total / len(codes))
+            predictions = np.where(counts > 0, joint[c] @ rows.T, 1)
+            total += np.sum(counts * (np.log(predictions) if logarithm else predictions), axis=1)
+        totals.append(total / samples)
     return np.concatenate(totals)
+
+
+def _drawn_groups(weights: Numbers, order: ClassOrder, table: Numbers) -> Iterator[tuple[Numbers, int, Numbers]]:
+    """Rows of one class, a block at a time: how often each draw takes them, the class, and the rows."""
+    for block, groups in order.blocks(table):
+        members = order.order[block]
+        for c, rows in groups:
+            own, members = members[: len(rows)], members[len(rows) :]
+            yield weights[:, own], c, rows
 
 
 METRIC = Metric(

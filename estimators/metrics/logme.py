@@ -1,14 +1,28 @@
 """LogME: the evidence of a Bayesian linear model that predicts the labels from the features."""
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 from array_api_compat import array_namespace, device
 
 from estimators.arrays.classes import label_slots
 from estimators.arrays.linalg import eigenvalues_and_projections, rank_tolerance
-from estimators.arrays.validation import Array, check_compat, check_features, check_labels, check_targets
+from estimators.arrays.validation import (
+    Array,
+    check_compat,
+    check_features,
+    check_labels,
+    check_targets,
+    row_blocks,
+    working_dtype,
+    working_rows,
+)
 from estimators.metric import COMPAT, Linear, Metric
 from estimators.score import CannotBeComputed, Score
+
+# The targets (n, K) of a slice of the samples.
+Columns: TypeAlias = Callable[[slice], Array]
 
 # ln(λ/σ_max) is searched between minus and plus this; beyond it the prior or the noise is nil to rounding.
 SEARCH_RANGE = 27.6
@@ -51,7 +65,7 @@ def logme(
         CannotBeComputed: all features are zero, or all of a target's values are.
     """
     author = check_compat(compat)
-    features = check_features(features)
+    features = check_features(features, convert=False)
     xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
     if (labels is None) == (targets is None):
@@ -59,12 +73,13 @@ def logme(
     if labels is not None:
         columns = _one_hot(features, labels, slots=author)
     else:
-        columns = check_targets(targets, length=samples, like=features)
-    squares = xp.sum(columns**2, axis=0)
+        columns = check_targets(targets, length=samples, like=working_rows(features, slice(1))).__getitem__
+    squares = sum(xp.sum(columns(part) ** 2, axis=0) for part in row_blocks(features))
     if not author and not bool(xp.all(squares > 0)):
         raise CannotBeComputed("a target is zero for every sample, so its evidence has no bound; leave it out")
     if author:
-        eigenvalues, projections = _author_spectrum(features, columns)
+        everything = slice(samples)
+        eigenvalues, projections = _author_spectrum(working_rows(features, everything), columns(everything))
         evidence = _author_evidence(eigenvalues, projections, squares, samples, dimensions)
     else:
         eigenvalues, projections = _spectrum(features, columns)
@@ -79,7 +94,7 @@ def logme(
         {
             "samples": samples,
             "dimensions": dimensions,
-            "targets": int(columns.shape[1]),
+            "targets": int(squares.shape[0]),
             "rank": rank,
             "evidence": [float(value) for value in evidence],
         },
@@ -102,44 +117,62 @@ def sample_gradients(features: Array, labels: Array) -> Array:
 
         dL/dw_i = 1/2 ln(β/2π) - β/2 (t_i - x_i^T m)² - β/2 x_i^T (α I + β X^T X)^-1 x_i
     """
-    features = check_features(features)
+    features = check_features(features, convert=False)
     columns = _one_hot(features, labels)
     xp = array_namespace(features)
-    samples = int(features.shape[0])
-    transposed = xp.matrix_transpose(features)
-    wide = features.shape[0] < features.shape[1]
-    eigenvalues, vectors = xp.linalg.eigh(features @ transposed if wide else transposed @ features)
+    samples, dimensions = features.shape
+    gram, moments = _products(features, columns)
+    eigenvalues, vectors = xp.linalg.eigh(gram)
     above = _above_rounding(eigenvalues, features)
     eigenvalues, vectors = eigenvalues[above], vectors[:, above]
-    rotated = vectors * xp.sqrt(eigenvalues) if wide else features @ vectors
-    projections = (xp.matrix_transpose(rotated) @ columns) ** 2 / eigenvalues[:, None]
-    squares = xp.sum(columns**2, axis=0)
+    wide = samples < dimensions
+    if wide:
+        vectors *= xp.sqrt(eigenvalues)
+    # With the features X V in the eigenvectors, or U σ^1/2 if there are fewer samples: (X V)^T T.
+    turned = xp.matrix_transpose(vectors) @ moments
+    projections = turned**2 / eigenvalues[:, None]
+    squares = sum(xp.sum(columns(part) ** 2, axis=0) for part in row_blocks(features))
     _, log_ratio = _maximum_evidence(eigenvalues, projections, squares, samples)
     denominators = xp.exp(log_ratio)[None, :] * eigenvalues[-1] + eigenvalues[:, None]
     kept = projections * eigenvalues[:, None] / denominators
     noise = xp.clip(squares - xp.sum(kept, axis=0), min=1e-300) / samples
-    residuals = columns - rotated @ ((xp.matrix_transpose(rotated) @ columns) / denominators)
-    leverages = rotated**2 @ (1 / denominators)
-    return xp.mean(-0.5 * (xp.log(2 * math.pi * noise) + residuals**2 / noise + leverages), axis=1) / samples
+    gradients = []
+    for part in row_blocks(features):
+        rotated = vectors[part, :] if wide else working_rows(features, part) @ vectors
+        residuals = columns(part) - rotated @ (turned / denominators)
+        terms = xp.log(2 * math.pi * noise) + residuals**2 / noise + rotated**2 @ (1 / denominators)
+        gradients.append(-0.5 * xp.mean(terms, axis=1) / samples)
+    return xp.concat(gradients)
 
 
-def _one_hot(features: Array, labels: Array, *, slots: bool = False) -> Array:
-    """(N, C) one column per class; with ``slots`` one for each number up to the largest label."""
+def _one_hot(features: Array, labels: Array, *, slots: bool = False) -> Columns:
+    """One column per class; with ``slots`` one for each number up to the largest label."""
     xp = array_namespace(features)
     codes, classes = check_labels(labels, length=int(features.shape[0]), like=features)
     count = label_slots(classes) if slots else len(classes)
-    return xp.astype(codes[:, None] == xp.arange(count, device=device(features))[None, :], features.dtype)
+    numbers, dtype = xp.arange(count, device=device(features))[None, :], working_dtype(features)
+    return lambda part: xp.astype(codes[part][:, None] == numbers, dtype)
 
 
-def _spectrum(features: Array, columns: Array) -> tuple[Array, Array]:
-    """Eigenvalues σ (k,) of X^T X above rounding, and x² (k, K), from the smaller Gram matrix."""
+def _products(features: Array, columns: Columns) -> tuple[Array, Array]:
+    """X^T X (D, D) and X^T T (D, K); X X^T (N, N) and T (N, K) if there are fewer samples than dimensions."""
     xp = array_namespace(features)
     samples, dimensions = features.shape
-    transposed = xp.matrix_transpose(features)
-    wide = samples < dimensions
-    eigenvalues, projections = eigenvalues_and_projections(
-        features @ transposed if wide else transposed @ features, columns if wide else transposed @ columns
-    )
+    if samples < dimensions:
+        rows = working_rows(features, slice(samples))
+        return rows @ xp.matrix_transpose(rows), columns(slice(samples))
+    gram, moments = 0.0, 0.0
+    for part in row_blocks(features):
+        rows = working_rows(features, part)
+        gram = xp.matrix_transpose(rows) @ rows + gram
+        moments = xp.matrix_transpose(rows) @ columns(part) + moments
+    return gram, moments
+
+
+def _spectrum(features: Array, columns: Columns) -> tuple[Array, Array]:
+    """Eigenvalues σ (k,) of X^T X above rounding, and x² (k, K), from the smaller Gram matrix."""
+    wide = features.shape[0] < features.shape[1]
+    eigenvalues, projections = eigenvalues_and_projections(*_products(features, columns))
     above = _above_rounding(eigenvalues, features)
     eigenvalues, squared = eigenvalues[above], projections[above, :] ** 2
     return eigenvalues, squared if wide else squared / eigenvalues[:, None]
@@ -149,7 +182,7 @@ def _above_rounding(eigenvalues: Array, features: Array) -> Array:
     """(n,) which eigenvalues of the Gram matrix of features are more than rounding."""
     if not bool(eigenvalues[-1] > 0):
         raise CannotBeComputed("all features are zero")
-    return eigenvalues > rank_tolerance(features.shape, features.dtype) * eigenvalues[-1]
+    return eigenvalues > rank_tolerance(features.shape, eigenvalues.dtype) * eigenvalues[-1]
 
 
 def _maximum_evidence(eigenvalues: Array, projections: Array, squares: Array, samples: int) -> tuple[Array, Array]:

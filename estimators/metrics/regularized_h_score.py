@@ -31,10 +31,10 @@ def regularized_h_score(*, features: Array, labels: Array, compat: str | None = 
         CannotBeComputed: all samples are alike.
     """
     check_compat(compat)
-    features = check_features(features, minimum_samples=2)
+    features = check_features(features, minimum_samples=2, convert=False)
     xp = array_namespace(features)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped = centred_by_class(features, labels)
+    grouped, _ = centred_by_class(features, labels)
     scatter, between = scatter_and_between(grouped)
     covariance = scatter / samples
     variance = float(xp.linalg.trace(covariance)) / dimensions

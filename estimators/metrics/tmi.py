@@ -6,23 +6,25 @@ import numpy as np
 from array_api_compat import is_numpy_array
 
 from estimators.arrays.chebyshev import neighbor_distances, permitted_threads
-from estimators.arrays.classes import ByClass, by_class, label_slots
-from estimators.arrays.validation import Array, check_compat, check_features, check_number, to_numpy
+from estimators.arrays.classes import ClassOrder, class_order, label_slots
+from estimators.arrays.validation import Array, check_compat, check_features, check_number, to_numpy, working_rows
 from estimators.metric import COMPAT, Linear, Metric, Parameter
 from estimators.score import CannotBeComputed, Score
 
 
-def log_distances(grouped: ByClass, *, neighbors: int, floor: float) -> tuple[list[np.ndarray | None], int]:
+def log_distances(
+    features: Array, order: ClassOrder, *, neighbors: int, floor: float
+) -> tuple[list[np.ndarray | None], int]:
     """``ln(2 max(ε_i, floor))`` of each class's samples (None for a class of at most ``neighbors``), and how many
     distances lay under the floor."""
-    large = [group for group in grouped.groups() if group.shape[0] > neighbors]
-    with ThreadPoolExecutor(permitted_threads() if is_numpy_array(grouped.rows) else 1) as threads:
-        found = threads.map(lambda group: to_numpy(neighbor_distances(group, neighbors)), large)
+    large = [order.order[part] for part in order.slices() if part.stop - part.start > neighbors]
+    with ThreadPoolExecutor(permitted_threads() if is_numpy_array(features) else 1) as threads:
+        found = threads.map(lambda own: to_numpy(neighbor_distances(working_rows(features, own), neighbors)), large)
         measured = list(found)
     clipped = sum(int(np.sum(distances < floor)) for distances in measured)
     with np.errstate(divide="ignore"):
         logs = iter([np.log(2.0 * np.maximum(distances, floor)) for distances in measured])
-    return [next(logs) if count > neighbors else None for count in grouped.counts.tolist()], clipped
+    return [next(logs) if count > neighbors else None for count in order.counts.tolist()], clipped
 
 
 def tmi(*, features: Array, labels: Array, neighbors: int = 3, floor: float = 1.0, compat: str | None = None) -> Score:
@@ -66,10 +68,10 @@ def score_and_shares(
     author = check_compat(compat)
     check_number("neighbors", neighbors, minimum=1, whole=True)
     check_number("floor", floor, minimum=0)
-    features = check_features(features)
-    grouped = by_class(features, labels)
+    features = check_features(features, convert=False)
     samples, dimensions = features.shape
-    terms, clipped = log_distances(grouped, neighbors=neighbors, floor=floor)
+    grouped = class_order(labels, samples)
+    terms, clipped = log_distances(features, grouped, neighbors=neighbors, floor=floor)
     entropies = np.asarray(
         [
             np.nan if term is None else digamma(len(term)) - digamma(neighbors) + dimensions * float(np.mean(term))

@@ -31,9 +31,9 @@ def transrate(*, features: Array, labels: Array, epsilon: float = 1e-4, compat: 
     """
     author = check_compat(compat)
     check_number("epsilon", epsilon, minimum=0, exclusive=True)
-    features = check_features(features)
+    features = check_features(features, convert=False)
     samples, dimensions = (int(n) for n in features.shape)
-    grouped = centred_by_class(features, labels)
+    grouped, _ = centred_by_class(features, labels)
     if author:
         whole, parts = _author_rates(grouped.rows, grouped, epsilon)
     else:
