@@ -1,6 +1,6 @@
 """Steps that no loss of the database and no stop of the worker can fail."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -26,6 +26,14 @@ ATTEMPTS = DEATHS - 1
 log = structlog.stdlib.get_logger(__name__)
 
 _names: set[str] = set()
+
+
+def growing_pauses() -> Iterator[float]:
+    """Seconds between two looks at something that takes a moment or an hour; the engine keeps a row of each."""
+    pause = 0.1
+    while True:
+        yield pause
+        pause = min(2 * pause, 2.0)
 
 
 def step(name: str, work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

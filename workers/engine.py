@@ -42,6 +42,8 @@ from app.jobs import ENDED, Queue
 PENDING = "PENDING"
 ENQUEUED = "ENQUEUED"
 QUEUE_SECONDS = 30.0
+SHORTEST_LOOK_SECONDS = 0.04
+LONGEST_LOOK_SECONDS = 1.0
 # Where the engine keeps what jobs were given and what they answered.
 HISTORY = {
     "workflow_status": ("inputs", "output", "error"),
@@ -129,7 +131,16 @@ def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float])
 
 def runs_jobs() -> bool:
     """Whether this process executes a job."""
-    return bool(_get_dbos_instance()._active_workflows_set.activeList())
+    return bool(_jobs_here())
+
+
+def seconds_between_looks() -> float:
+    """How often a job looks for the outcome of another: the rarer, the more jobs of this process do."""
+    return min(LONGEST_LOOK_SECONDS, SHORTEST_LOOK_SECONDS * max(1, len(_jobs_here())))
+
+
+def _jobs_here() -> list[str]:
+    return _get_dbos_instance()._active_workflows_set.activeList()
 
 
 def queues_with_work(session: Session) -> frozenset[str]:

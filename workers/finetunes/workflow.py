@@ -4,10 +4,10 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
 from app.contracts.work import FineTuningWork
 from app.jobs import APPLICATION_VERSION, Queue, Workflow
-from workers.durable import ATTEMPTS, contract_step, step
+from workers.durable import ATTEMPTS, contract_step, growing_pauses, step
+from workers.engine import seconds_between_looks
 from workers.finetunes import steps
 
-RESULT_POLLING_SECONDS = 0.2
 CHILD_FAILED = "the run's job failed, or the worker died again and again while it ran; the worker's log says why"
 
 is_waiting = step("fine_tuning_is_waiting", steps.is_waiting)
@@ -21,13 +21,14 @@ conclude = step("conclude_fine_tuning", steps.conclude)
 @DBOS.workflow(name=Workflow.FINE_TUNE.value, max_recovery_attempts=None)
 def fine_tune(fine_tuning_id: str) -> str:
     """Try learning rates, then train and test with the best; a crash costs at most the run that was under way."""
+    pauses = growing_pauses()
     while is_waiting(fine_tuning_id):
-        DBOS.sleep(1)
+        DBOS.sleep(next(pauses))
     while (work := plan_runs(fine_tuning_id)).runs:
         handles = [(number, _start(fine_tuning_id, number, work.priority)) for number in work.runs]
         for number, handle in handles:
             try:
-                handle.get_result(polling_interval_sec=RESULT_POLLING_SECONDS)
+                handle.get_result(polling_interval_sec=seconds_between_looks())
             except Exception:
                 fail_run(fine_tuning_id, number, CHILD_FAILED)
     return conclude(fine_tuning_id)

@@ -11,12 +11,12 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 
 from app.contracts.work import RankingWork
 from app.jobs import APPLICATION_VERSION, SOONEST, Queue, Workflow
-from workers.durable import ATTEMPTS, contract_step, step
+from workers.durable import ATTEMPTS, contract_step, growing_pauses, step
+from workers.engine import seconds_between_looks
 from workers.ranking import steps as ranking_steps
 from workers.ranking.turns import Turns
 from workers.trials.workflow import run_trial
 
-RESULT_POLLING_SECONDS = 0.2
 EXTRACTIONS_AGAIN = 2
 EVICTED = (
     "the evidence was evicted again and again before it was scored; raise FORERANK_FEATURE_QUOTA_GIGABYTES, or rank "
@@ -36,8 +36,9 @@ conclude = step("conclude", ranking_steps.conclude)
 @DBOS.workflow(name=Workflow.RANK.value, max_recovery_attempts=None)
 def rank(ranking_id: str) -> str:
     """One ranking: plan, extract what is missing, score it, conclude. A crash costs at most one model's extraction."""
+    pauses = growing_pauses()
     while is_waiting(ranking_id):
-        DBOS.sleep(1)
+        DBOS.sleep(next(pauses))
     work = plan(ranking_id)
     extracting: deque[tuple[str, WorkflowHandle[bool]]] = deque()
     scoring: deque[tuple[str, WorkflowHandle[bool]]] = deque()
@@ -104,7 +105,7 @@ def _start(
 
 def _result(ranking_id: str, model_id: str, handle: WorkflowHandle[bool]) -> bool:
     try:
-        return handle.get_result(polling_interval_sec=RESULT_POLLING_SECONDS)
+        return handle.get_result(polling_interval_sec=seconds_between_looks())
     except Exception:
         fail_model(ranking_id, model_id, CHILD_FAILED)
         return False

@@ -5,9 +5,9 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 from app.contracts.work import FoldWork
 from app.jobs import APPLICATION_VERSION, Queue, Workflow
 from workers.durable import ATTEMPTS, contract_step, step
+from workers.engine import seconds_between_looks
 from workers.trials import steps
 
-RESULT_POLLING_SECONDS = 0.2
 CHILD_FAILED = "the trial's job failed, or the worker died again and again while it ran; the worker's log says why"
 
 
@@ -28,7 +28,7 @@ def run_trial(ranking_id: str) -> None:
         handles = [(model_id, _start(ranking_id, model_id, work)) for model_id in work.models]
         for model_id, handle in handles:
             try:
-                handle.get_result(polling_interval_sec=RESULT_POLLING_SECONDS)
+                handle.get_result(polling_interval_sec=seconds_between_looks())
             except Exception:
                 fail_trial(ranking_id, model_id, CHILD_FAILED)
 
