@@ -1,5 +1,6 @@
 """Traces: off by default, continued from the caller, kept with the ranking, and never in the way."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,8 @@ def test_without_an_endpoint_the_sdk_is_not_imported() -> None:
     ],
 )
 def test_standard_variables_switch_it(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], wanted: bool) -> None:
+    for name in tracing.ENDPOINTS:
+        monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert tracing.is_wanted() is wanted
@@ -191,19 +194,33 @@ def test_a_collector_that_refuses_disturbs_nothing(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    monkeypatch.setattr(tracing, "FLUSH_SECONDS", 0.5)
     with local_client(settings) as client:
         assert tracing.is_on()
         answer = client.post("/v1/rankings", json=pool)
         assert answer.status_code == 202
         assert client.get(answer.json()["links"]["self"]).status_code == 200
-        began = time.monotonic()
-    assert time.monotonic() - began < tracing.FLUSH_SECONDS + 5
     assert "Connection refused" in caplog.text
     assert stored_traceparent(database, answer.json()["id"]) is not None
 
 
+def test_a_collector_that_hangs_holds_up_an_end_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(tracing, "FLUSH_SECONDS", 0.2)
+        tracing.start("test")
+        with tracing.span("step"):
+            pass
+        began = time.monotonic()
+        tracing.stop()
+        took = time.monotonic() - began
+        silent.accept()[0].close()
+    # The exporter itself gives up after ten.
+    assert 0.2 <= took < 5
+
+
 def test_variables_that_cannot_be_used_are_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "morse")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
     tracing.start("test")
-    tracing.stop()
+    assert not tracing.is_on()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from PIL import Image
 from sqlalchemy import text
 
@@ -208,6 +209,23 @@ def test_run_submits_one_ranking_a_target_however_often_it_is_repeated(parts: Ru
         ranking = Rankings(session).get(target.ranking_id or "")
     assert ranking is not None
     assert (ranking.owner, ranking.request.zoo, target.data) == ("local", "zoo", "unchanged")
+
+
+def test_ranking_of_a_run_begins_a_trace_and_keeps_it(parts: Runtime, spans: InMemorySpanExporter) -> None:
+    run = fire(registered(parts), last_night())
+    assert run is not None
+    assert steps.begin(run)
+    for _ in range(2):
+        steps.submit_rankings(run)
+    (span,) = spans.get_finished_spans()
+    assert (span.name, span.parent, dict(span.attributes or {})) == ("submit", None, {"forerank.run_id": run})
+    with parts.database.reading() as session:
+        (target,) = ScheduleRuns(session).targets([run])[run]
+        ranking = Rankings(session).get(target.ranking_id or "")
+    assert ranking is not None
+    assert span.context is not None
+    assert ranking.traceparent is not None
+    assert ranking.traceparent.startswith(f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-")
 
 
 def test_target_that_is_gone_is_a_row_with_its_reason(parts: Runtime) -> None:

@@ -219,7 +219,7 @@ def submit_rankings(run_id: str) -> None:
 
 def _submit(runtime: Runtime, run_id: str, position: int) -> ProblemDocument | None:
     try:
-        with tracing.span("submit", attributes={"forerank.run_id": run_id}), runtime.transaction() as session:
+        with runtime.transaction() as session:
             run = ScheduleRuns(session).get(run_id)
             row = Schedules(session).lock(run.schedule_id) if run is not None else None
             target = session.get(RunTarget, (run_id, position), with_for_update=True)
@@ -234,7 +234,8 @@ def _submit(runtime: Runtime, run_id: str, position: int) -> ProblemDocument | N
                 shared=row.shared,
                 **dict(row.request.options),
             )
-            ranking = submit(session, runtime.jobs, caller, body, request_id=run_id)
+            with tracing.span("submit", attributes={"forerank.run_id": run_id}):
+                ranking = submit(session, runtime.jobs, caller, body, request_id=run_id)
             target.ranking_id = ranking.id
     except ForerankError as error:
         return failure(error.code, error.detail)
