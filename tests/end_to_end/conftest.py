@@ -27,10 +27,10 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="package")
-def offline(
+def server(
     new_sqlite: NewDatabase, tmp_path_factory: pytest.TempPathFactory, collector: Collector
 ) -> Iterator[Service]:
-    """As after `forerank zoo install offline`, but with networks of a few thousand parameters under those names."""
+    """A server with a worker, whose roots hold networks of a few thousand parameters under the names of the zoo."""
     folder = tmp_path_factory.mktemp("offline")
     (folder / "weights").mkdir()
     settings = Settings(
@@ -41,7 +41,17 @@ def offline(
         **FAST,
     )
     with running(settings) as service:
-        for seed, name in enumerate(OFFLINE):
-            service.call("POST", "/v1/models", save_model(folder / "weights", name, "test_resnet", seed=seed))
-        service.call("POST", "/v1/zoos", {"name": "offline", "models": list(OFFLINE)}, status=201)
         yield service
+
+
+@pytest.fixture
+def offline(server: Service) -> Service:
+    """As after `forerank zoo install offline`, also where an earlier test deleted some of it."""
+    roots = server.settings.model_roots
+    there = {model["name"] for model in server.call("GET", "/v1/models?limit=100")["items"]}
+    for seed, name in enumerate(OFFLINE):
+        if name not in there:
+            server.call("POST", "/v1/models", save_model(roots[0], name, "test_resnet", seed=seed))
+    if server.http.get("/v1/zoos/offline").status_code == 404:
+        server.call("POST", "/v1/zoos", {"name": "offline", "models": list(OFFLINE)}, status=201)
+    return server

@@ -52,6 +52,15 @@ def place(operation: dict[str, Any], path: str, delivery: str) -> str:
     return re.sub(r"{(\w+)}", lambda match: str((examples | {"delivery": delivery})[match[1]]), path)
 
 
+def query(operation: dict[str, Any]) -> dict[str, Any]:
+    """The examples of the parameters that a query must have."""
+    return {
+        parameter["name"]: (parameter.get("examples") or parameter["schema"]["examples"])[0]
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "query" and parameter["required"]
+    }
+
+
 def order(operation: dict[str, Any], method: str, path: str) -> int:
     """First what makes things, then what reads and changes them, at last what deletes them."""
     if method == "post" and "{" not in path:
@@ -72,7 +81,9 @@ def test_every_example_runs_as_it_stands(offline: Service) -> None:
         if name == "cancel_finetune":
             wait_for(lambda: offline.call("GET", "/v1/finetunes/tuned")["state"] == "succeeded", seconds=120)
         for body in bodies(operation):
-            answer = offline.http.request(method, place(operation, path, delivery), json=body)
+            answer = offline.http.request(
+                method, place(operation, path, delivery), params=query(operation), json=body
+            )
             allowed = {int(status) for status in operation["responses"] if status.startswith("2")}
             allowed |= {409} if name in MAY_CONFLICT else set()
             if answer.status_code not in allowed:
