@@ -81,9 +81,7 @@ def test_every_example_runs_as_it_stands(offline: Service) -> None:
         if name == "cancel_finetune":
             wait_for(lambda: offline.call("GET", "/v1/finetunes/tuned")["state"] == "succeeded", seconds=120)
         for body in bodies(operation):
-            answer = offline.http.request(
-                method, place(operation, path, delivery), params=query(operation), json=body
-            )
+            answer = offline.http.request(method, place(operation, path, delivery), params=query(operation), json=body)
             allowed = {int(status) for status in operation["responses"] if status.startswith("2")}
             allowed |= {409} if name in MAY_CONFLICT else set()
             if answer.status_code not in allowed:
