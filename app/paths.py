@@ -1,4 +1,4 @@
-"""Paths that users name: they must lead below folders that the operator allows, and are opened there only."""
+"""Paths and URLs that users name: they must lead below what the operator allows, and are opened there only."""
 
 import os
 import stat
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.settings import Settings
+from app.urls import is_below, normalized
 
 # To pass through a folder takes less than the right to list it, where the system can tell the two apart.
 PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -98,6 +99,23 @@ class Roots:
 def data_roots(settings: Settings) -> Roots:
     """Where data sets may be registered by path: never in the service's own folder, whatever the roots are."""
     return Roots(settings.data_roots, excluded=(settings.home,), setting="FORERANK_DATA_ROOTS")
+
+
+def data_url(settings: Settings, url: str) -> str:
+    """The URL of a data set in its one spelling. Whether anything is there is not looked at.
+
+    Raises:
+        OutsideRoots: it is not such a URL, or lies elsewhere.
+    """
+    try:
+        found = normalized(url)
+    except ValueError as error:
+        raise OutsideRoots(str(error)) from error
+    is_allowed = any(is_below(found, root) for root in settings.data_urls)
+    # Uploads of all keys are there.
+    if not is_allowed or (settings.store_url and is_below(found, settings.store_url)):
+        raise OutsideRoots(f"{found} is not under one of FORERANK_DATA_URLS; ask the operator to add its prefix")
+    return found
 
 
 def model_roots(settings: Settings) -> Roots:

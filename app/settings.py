@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.urls import is_below, normalized
+
 # Of a process that computes: threads that wait by spinning take the cores from other processes and libraries.
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
@@ -49,6 +51,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Beyond loopback the server starts only when a key exists.")
     port: int = Field(8000, ge=0, le=65535, description="Of the API.")
     data_roots: Roots = Field((), description="Folders under which data sets may be registered by path.")
+    data_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="As `s3://bucket/prefix`, below which data sets may be registered by URL, separated by commas."
+    )
     model_roots: Roots = Field((), description="Folders under which local models may be registered.")
     require_keys: bool = Field(False, description="Ask for an API key on loopback too; elsewhere one is always asked.")
     session_hours: float = Field(12, gt=0, description="How long signing in on the pages lasts.")
@@ -118,6 +123,9 @@ class Settings(BaseSettings):
 
     feature_quota_gigabytes: float = Field(50, gt=0, description="Least recently used evidence goes first.")
     image_cache_quota_gigabytes: float = Field(20, gt=0, description="Of decoded images.")
+    copy_quota_gigabytes: float = Field(
+        50, gt=0, description="Of a host's copies of data sets that lie in buckets; least recently used goes first."
+    )
     disk_reserve_gigabytes: float = Field(1, ge=0, description="Free disk for which evidence and decoded images go.")
     unreadable_share_limit: float = Field(0.05, ge=0, le=1, description="Beyond this a data set fails inspection.")
     image_pixel_limit: int = Field(100_000_000, gt=0, description="Pixels of one decoded image.")
@@ -172,12 +180,17 @@ class Settings(BaseSettings):
     evidence_history_days: float = Field(0, ge=0, description="Evidence that was not used for this long goes.")
     evidence_history_count: int = Field(0, ge=0, description="Pieces of evidence kept, those used last.")
 
-    @field_validator("queues", mode="before")
+    @field_validator("queues", "data_urls", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("data_urls")
+    @classmethod
+    def _normalize(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(normalized, value))
 
     @field_validator("data_roots", "model_roots", mode="before")
     @classmethod
@@ -202,6 +215,15 @@ class Settings(BaseSettings):
             if root.is_relative_to(self.home):
                 raise ValueError(
                     f"{root} of FORERANK_DATA_ROOTS lies in FORERANK_HOME, where other people's uploads are"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _store_is_no_data_url(self) -> Self:
+        for url in self.data_urls:
+            if self.store_url and is_below(url, self.store_url):
+                raise ValueError(
+                    f"{url} of FORERANK_DATA_URLS lies in FORERANK_STORE_URL, where other people's uploads are"
                 )
         return self
 
@@ -245,7 +267,7 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 text = value.get_secret_value()
-            elif name == "queues":
+            elif name in ("queues", "data_urls"):
                 text = ",".join(value)
             elif isinstance(value, tuple):
                 text = os.pathsep.join(map(str, value))
@@ -268,6 +290,11 @@ class Settings(BaseSettings):
     def images_folder(self) -> Path:
         """The decode-once cache."""
         return self.home / "images"
+
+    @property
+    def copies_folder(self) -> Path:
+        """This host's copies of data sets that lie in buckets."""
+        return self.home / "copies"
 
     @property
     def rankings_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""What this host copied from the shared storage, and what writers left there."""
+"""What this host copied from buckets, and what writers left in the shared storage."""
 
 import shutil
 import time
@@ -6,6 +6,7 @@ import time
 from app.db.repositories.datasets import Datasets
 from app.db.session import Database
 from app.settings import Settings
+from workers.images.buckets import copies_of
 from workers.images.cache import decoded_entries_of
 from workers.store.entries import EntryStore
 from workers.store.features import entries_of
@@ -35,4 +36,4 @@ def sweep(settings: Settings, database: Database) -> None:
 
 def stores(settings: Settings) -> dict[str, EntryStore]:
     """Every kind of entry, by name."""
-    return {"features": entries_of(settings), "images": decoded_entries_of(settings)}
+    return {"features": entries_of(settings), "images": decoded_entries_of(settings), "copies": copies_of(settings)}

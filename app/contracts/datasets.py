@@ -8,21 +8,31 @@ from app.contracts.base import Body, Contract
 
 
 class FolderSpec(Contract):
-    """A folder with one sub-folder of images per class."""
+    """A folder with one sub-folder of images per class.
+
+    Attributes:
+        path: of the folder. Of an upload and of a data set in a bucket each host has its own.
+        url: in a bucket: of the prefix or the archive; else empty.
+        version: in a bucket: digest of names, sizes and ETags of the objects that were inspected.
+    """
 
     kind: Literal["folder"] = "folder"
     path: str
     uploaded: bool = False
+    url: str = ""
+    version: str = ""
 
 
 class ManifestSpec(Contract):
-    """A folder with a CSV file that names images and labels, and perhaps splits."""
+    """A folder with a CSV file that names images and labels, and perhaps splits; more as of `FolderSpec`."""
 
     kind: Literal["manifest"] = "manifest"
     path: str
     manifest: str
     split: str | None = None
     uploaded: bool = False
+    url: str = ""
+    version: str = ""
 
 
 class BuiltinSpec(Contract):

@@ -136,7 +136,10 @@ class ChildProcess:
         threads = str(self._role.threads or thread_count(self._settings))
         withheld = set(map(variable, self._secrets()))
         inherited = {
-            name: value for name, value in os.environ.items() if name not in withheld and not name.startswith("AWS_")
+            name: value
+            for name, value in os.environ.items()
+            # Credentials of the client of buckets come from either.
+            if name not in withheld and not name.startswith(("AWS_", "FSSPEC_"))
         }
         return SLEEPING_THREADS | inherited | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 

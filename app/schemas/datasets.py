@@ -37,15 +37,16 @@ class DatasetCreate(DatasetDescription):
         min_length=1,
         max_length=4096,
         description="`builtin:digits` (1,797 handwritten digits that come with scikit-learn), or the absolute path, "
-        "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images per class.",
-        examples=["builtin:digits", "/data/signs"],
+        "under `FORERANK_DATA_ROOTS`, of a folder with one sub-folder of images per class, or the URL, under "
+        "`FORERANK_DATA_URLS`, of such a folder in a bucket or of a zip, tar or tar.gz of it.",
+        examples=["builtin:digits", "/data/signs", "s3://bucket/signs", "s3://bucket/signs.zip"],
     )
     manifest: Text | None = Field(
         None,
         min_length=1,
         max_length=1024,
-        description="A CSV file in the folder, with the columns `path` and `label` and perhaps `split`, instead of "
-        "sub-folders as classes.",
+        description="A CSV file in the folder or the archive, with the columns `path` and `label` and perhaps "
+        "`split`, instead of sub-folders as classes.",
         examples=["labels.csv"],
     )
 

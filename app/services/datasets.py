@@ -6,6 +6,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app import shared_home
+from app.archives import READABLE_SUFFIXES, safe_path
 from app.contracts.base import LONGEST_NAME
 from app.contracts.caller import Caller
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, FolderSpec, ManifestSpec
@@ -15,11 +16,12 @@ from app.db.repositories.datasets import Datasets
 from app.db.tables import Dataset
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import Jobs
-from app.paths import OutsideRoots, data_roots, index_file, sheet_folder, upload_folder
+from app.paths import OutsideRoots, data_roots, data_url, index_file, sheet_folder, upload_folder
 from app.schemas.datasets import DatasetAnswer, DatasetCreate
 from app.schemas.page import Page, page_of
 from app.services.ownership import check_owner
 from app.settings import Settings
+from app.urls import SCHEME
 
 BUILTIN = "builtin:"
 UPLOADED = "uploaded"
@@ -52,7 +54,7 @@ def show(session: Session, caller: Caller, reference: str) -> DatasetAnswer:
 def register(session: Session, jobs: Jobs, settings: Settings, caller: Caller, body: DatasetCreate) -> DatasetAnswer:
     """Store a data set and have a worker inspect it."""
     spec = _spec(settings, body)
-    default = spec.name if isinstance(spec, BuiltinSpec) else Path(spec.path).name
+    default = _default_name(spec)
     if body.name is None and len(default) > LONGEST_NAME:
         raise Invalid.at("/name", f"the folder's name is longer than {LONGEST_NAME} characters; give a `name`")
     name = body.name or default
@@ -85,6 +87,15 @@ def add(
     return row
 
 
+def _default_name(spec: DatasetSpec) -> str:
+    if isinstance(spec, BuiltinSpec):
+        return spec.name
+    name = Path(spec.url or spec.path).name
+    for suffix in READABLE_SUFFIXES if spec.url else ():
+        name = name.removesuffix(suffix)
+    return name
+
+
 def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
     if body.location.startswith(BUILTIN):
         name = body.location.removeprefix(BUILTIN)
@@ -94,6 +105,10 @@ def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
         if body.manifest is not None or body.split is not None:
             raise Invalid.at("/manifest", "a built-in data set has no manifest and no split")
         return BuiltinSpec(name=name)
+    if body.manifest is None and body.split is not None:
+        raise Invalid.at("/split", "a split needs a `manifest` that names it")
+    if body.location.startswith(SCHEME):
+        return _spec_in_bucket(settings, body)
     roots = data_roots(settings)
     try:
         path = roots.resolve(body.location)
@@ -102,8 +117,6 @@ def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
     if not roots.has_folder(path):
         raise Invalid.at("/location", f"{path} is not a folder; give a folder with one sub-folder of images per class")
     if body.manifest is None:
-        if body.split is not None:
-            raise Invalid.at("/split", "a split needs a `manifest` that names it")
         return FolderSpec(path=str(path))
     manifest = Path(body.manifest)
     if manifest.is_absolute() or ".." in manifest.parts or not roots.has_file(path / manifest):
@@ -111,12 +124,29 @@ def _spec(settings: Settings, body: DatasetCreate) -> DatasetSpec:
     return ManifestSpec(path=str(path), manifest=body.manifest, split=body.split)
 
 
+def _spec_in_bucket(settings: Settings, body: DatasetCreate) -> DatasetSpec:
+    """Workers alone have credentials: whether something is there is told by the inspection."""
+    try:
+        url = data_url(settings, body.location)
+    except OutsideRoots as error:
+        raise Invalid.at("/location", str(error)) from error
+    if body.manifest is None:
+        return FolderSpec(path="", url=url)
+    try:
+        manifest = safe_path(body.manifest)
+    except Invalid as error:
+        raise Invalid.at("/manifest", error.detail) from error
+    if manifest is None:
+        raise Invalid.at("/manifest", f"{body.manifest} is not the name of a file in {url}")
+    return ManifestSpec(path="", url=url, manifest=str(manifest), split=body.split)
+
+
 def location(row: Dataset) -> str:
     """Where the images lie, as a user would write it; the place of uploads is the server's own."""
     spec = row.spec
     if isinstance(spec, BuiltinSpec):
         return f"{BUILTIN}{spec.name}"
-    return UPLOADED if spec.uploaded else spec.path
+    return UPLOADED if spec.uploaded else spec.url or spec.path
 
 
 def get(session: Session, caller: Caller, reference: str) -> Dataset:

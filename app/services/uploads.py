@@ -18,6 +18,7 @@ from typing import BinaryIO
 from sqlalchemy.orm import Session
 
 from app import shared_home
+from app.archives import MEGABYTE, READABLE_SUFFIXES, Limits, TooManyBytes, class_root, safe_path, unpack
 from app.contracts.caller import Caller
 from app.contracts.datasets import DatasetSpec, FolderSpec, ManifestSpec
 from app.db.repositories.datasets import Datasets
@@ -28,7 +29,6 @@ from app.jobs import Jobs
 from app.paths import upload_folder
 from app.schemas.datasets import DatasetAnswer, DatasetDescription
 from app.services import datasets, usage
-from app.services.archives import MEGABYTE, Limits, TooManyBytes, safe_path, unpack
 from app.settings import Settings
 
 INCOMING = ".incoming"
@@ -142,7 +142,7 @@ def register(
         if expanded < largest and error.allowed == expanded:
             raise usage.exceeded(session, settings, caller.owner) from error
         raise
-    root = _root(unpacked)
+    root = class_root(unpacked)
     manifest_name = _place_manifest(root, manifest, body.split)
     if manifest_name is None:
         _check_class_folders(root)
@@ -167,16 +167,6 @@ def register(
     root.replace(final)
     shared_home.share_folder(settings, final)
     return datasets.answer(row)
-
-
-def _root(unpacked: Path) -> Path:
-    """The folder of class folders: archives often hold one folder around them."""
-    root = unpacked
-    while True:
-        entries = list(root.iterdir())
-        if len(entries) != 1 or not entries[0].is_dir() or not any(inner.is_dir() for inner in entries[0].iterdir()):
-            return root
-        root = entries[0]
 
 
 def _check_class_folders(root: Path) -> None:
@@ -222,6 +212,6 @@ def _name_of(file_name: str) -> str:
     name = "".join(
         character for character in file_name.replace("\\", "/").rsplit("/", 1)[-1] if character.isprintable()
     )
-    for suffix in (".zip", ".tar.gz", ".tgz", ".tar"):
+    for suffix in READABLE_SUFFIXES:
         name = name.removesuffix(suffix)
     return name.strip()[:200].strip()

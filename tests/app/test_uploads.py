@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.archives import LARGEST_PIECE, SUSPECT_FROM, Limits, unpack
 from app.contracts.datasets import ManifestSpec
 from app.db.session import Database
 from app.db.tables import Dataset
 from app.main import create_app
-from app.services.archives import LARGEST_PIECE, SUSPECT_FROM, Limits, unpack
 from app.services.uploads import incoming
 from app.settings import Settings
 from tests.app.test_frame import problem

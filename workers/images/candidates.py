@@ -70,7 +70,12 @@ class Allowance:
 
 
 def image_roots(spec: FolderSpec | ManifestSpec, settings: Settings) -> Roots:
-    """Where the images of a data set may lie: its folder, if it was uploaded, and the data roots."""
+    """Where the images of a data set may lie: its folder, if this service made that, and the data roots."""
+    if spec.url:
+        folder = Path(spec.path)
+        if not folder.is_relative_to(settings.copies_folder):
+            raise DatasetRejected("the copy does not lie in this service's folder: register the data set again")
+        return Roots((folder,), setting="FORERANK_DATA_URLS")
     roots = data_roots(settings)
     if not spec.uploaded:
         return roots

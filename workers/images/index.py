@@ -22,7 +22,7 @@ from workers.errors import DatasetChanged
 from workers.images import digits
 from workers.images.candidates import open_image
 from workers.images.decode import UnreadableImage, decode
-from workers.images.uploads import placed
+from workers.images.places import placed
 
 FORMAT_VERSION = 1
 SPEC: TypeAdapter[DatasetSpec] = TypeAdapter(DatasetSpec)

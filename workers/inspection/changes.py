@@ -2,7 +2,8 @@
 
 from app.contracts.datasets import BuiltinSpec, DatasetSpec, ManifestSpec
 from app.settings import Settings
-from workers.errors import DatasetRejected
+from workers.errors import DatasetRejected, Problem
+from workers.images.buckets import list_objects
 from workers.images.candidates import Allowance, dataset_folder, folder_candidates, manifest_candidates
 from workers.images.index import DatasetIndex
 
@@ -15,11 +16,17 @@ def is_by_path(spec: DatasetSpec) -> bool:
 def has_changed(index: DatasetIndex, settings: Settings) -> bool:
     """Whether a file came, went, changed its class, its size or its time of modification.
 
-    A folder that cannot be read anymore has changed, too: inspecting it again says why.
+    Of an object in a bucket, size and ETag are compared. What cannot be read anymore has changed, too: inspecting it
+    again says why.
     """
     spec = index.spec
     if isinstance(spec, BuiltinSpec):
         return False
+    if spec.url:
+        try:
+            return list_objects(spec, settings).version != spec.version
+        except Problem:
+            return True
     if spec.uploaded and settings.store_url:
         # Nobody can change what the shared storage has, and this host may have no copy.
         return False

@@ -109,7 +109,7 @@ def _index(spec: FolderSpec | ManifestSpec, items: list[_Item], settings: Settin
         where = (
             "the manifest" if isinstance(spec, ManifestSpec) else "class folders (one folder per class, images inside)"
         )
-        raise DatasetRejected(f"no image was found in {where} under {spec.path}")
+        raise DatasetRejected(f"no image was found in {where} under {spec.url or spec.path}")
     class_names = tuple(sorted({item.class_name for item in readable}))
     codes = {name: code for code, name in enumerate(class_names)}
     return DatasetIndex(

@@ -23,7 +23,7 @@ from app.settings import Settings
 from workers.durable import ATTEMPTS, step
 from workers.errors import Problem, Stopped
 from workers.images.index import IndexStore
-from workers.images.uploads import at_hand
+from workers.images.places import at_hand
 from workers.inspection.description import describe
 from workers.inspection.images import inspect_dataset as read_dataset
 from workers.inspection.sheet import write_sheet
@@ -92,12 +92,12 @@ def _read(settings: Settings, dataset_id: str, spec: DatasetSpec) -> InspectedDa
             log.warning("progress was not written", dataset=dataset_id)
 
     try:
-        spec = at_hand(spec, dataset_id, settings)
-        index = read_dataset(spec, settings=settings, readers=current().readers, progress=tell)
-        IndexStore(settings).write(dataset_id, index)
+        with at_hand(spec, dataset_id, settings) as spec_here:
+            index = read_dataset(spec_here, settings=settings, readers=current().readers, progress=tell)
+            IndexStore(settings).write(dataset_id, index)
+            write_sheet(dataset_id, index, settings=settings, readers=current().readers)
     except Problem as problem:
         return failure(problem.code, problem.detail)
-    write_sheet(dataset_id, index, settings=settings, readers=current().readers)
     return InspectedDataset(
         fingerprint=index.fingerprint,
         image_count=len(index),

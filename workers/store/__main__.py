@@ -17,7 +17,7 @@ DAY = 86_400
 commands = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="The feature store and the decoded images.",
+    help="The feature store, the decoded images, and the copies of data sets in buckets.",
     epilog="Exit codes: 0 done, 1 damaged entries were found, or what is in use exceeds the quota, 2 wrong usage, "
     "4 the shared storage does not answer.",
     pretty_exceptions_enable=False,

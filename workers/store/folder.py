@@ -145,10 +145,11 @@ class FolderStore:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield temporary
             (temporary / MANIFEST).write_text(json.dumps(manifest, sort_keys=True))
-            files = sorted(path for path in temporary.iterdir() if path.name != IN_USE)
-            (temporary / CHECKSUMS).write_text("".join(f"{digest_of(path)}  {path.name}\n" for path in files))
-            for path in temporary.iterdir():
-                _synchronize(path)
+            names = sorted(_names(temporary) - {IN_USE})
+            (temporary / CHECKSUMS).write_text("".join(f"{digest_of(temporary / name)}  {name}\n" for name in names))
+            for folder, _, files in os.walk(temporary):
+                for name in (*files, "."):
+                    _synchronize(Path(folder, name))
             target.parent.mkdir(parents=True, exist_ok=True)
             size = _size(temporary)
             with self._total.hold() as total:
@@ -310,7 +311,7 @@ def _problem(folder: Path) -> str:
     """What is wrong with an entry's files, or nothing."""
     try:
         digests = _checksums(folder)
-        names = {path.name for path in folder.iterdir()} - {IN_USE, CHECKSUMS}
+        names = _names(folder) - {IN_USE, CHECKSUMS}
         if names != set(digests):
             return f"{CHECKSUMS} names {sorted(digests)}, but there are {sorted(names)}"
         signature = tuple(_stamp(folder / name) for name in (CHECKSUMS, *digests))
@@ -330,8 +331,13 @@ def _checksums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
+def _names(folder: Path) -> set[str]:
+    """Of all files in and below a folder, relative to it."""
+    return {f"{inner}/{name}".removeprefix(f"{folder}/") for inner, _, names in os.walk(folder) for name in names}
+
+
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum((folder / name).stat().st_size for name in _names(folder))
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:

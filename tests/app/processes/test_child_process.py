@@ -102,6 +102,12 @@ class TestCommands:
             assert process.call("environment", {"name": "FORERANK_DATABASE_URL"}) is None
             assert "password" not in str(process.call("database", {}))
 
+    @pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_SECRET"])
+    def test_credentials_of_buckets_stay_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setenv(name, "secret")
+        with ChildProcess(Settings(home=tmp_path), PLAIN) as process:
+            assert process.call("environment", {"name": name}) is None
+
 
 class TestLimits:
     def test_time_limit_names_the_setting_of_the_role(self, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ ARCHIVE_STARTS = (
     b"\x28\xb5\x2f\xfd",
 )
 TAR_MAGIC = slice(257, 262)
+# Of what `unpack` reads.
+READABLE_SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
 class TooManyBytes(TooLarge):
@@ -234,6 +236,21 @@ def _write(entries: Iterator[_Entry], destination: Path, allowed: int) -> None:
 
 def _nested(entry: _Entry) -> Invalid:
     return Invalid(f"{_shown(entry.name)} is an archive in the archive; unpack it first")
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of this name should be something that `unpack` reads."""
+    return name.lower().endswith(READABLE_SUFFIXES)
+
+
+def class_root(unpacked: Path) -> Path:
+    """The folder of class folders: archives often hold one folder around them."""
+    root = unpacked
+    while True:
+        entries = list(root.iterdir())
+        if len(entries) != 1 or not entries[0].is_dir() or not any(inner.is_dir() for inner in entries[0].iterdir()):
+            return root
+        root = entries[0]
 
 
 def safe_path(name: str) -> PurePosixPath | None:
