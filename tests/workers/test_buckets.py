@@ -144,7 +144,7 @@ def test_a_prefix_that_is_allowed_no_more_is_not_looked_at(settings: Settings, p
         pass
 
 
-@pytest.mark.parametrize("name", ["cat/..\\x.png", "cat/a//b.png", "cat/./b.png"])
+@pytest.mark.parametrize("name", ["cat/a\\x.png", "cat/a//b.png"])
 def test_names_that_no_file_can_have(settings: Settings, put: Put, image_folder: Path, name: str) -> None:
     url = put("animals", image_folder)
     put(f"animals/{name}", b"x")
