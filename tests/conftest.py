@@ -32,13 +32,24 @@ NewDatabase = Callable[[], str]
 _numbers = itertools.count()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests out by file, but drills, which share nothing, one by one; and first, since they take longest."""
+# Before pytest-xdist reads the marker.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Deal tests out one by one, but together those that share a fixture; and first those that take longest."""
     for item in items:
-        alone = item.path.parent.name == "faults"
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
-    order = ("faults", "end_to_end")
+        if group := _sharing(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    order = ("faults", "end_to_end", "web")
     items.sort(key=lambda item: order.index(name) if (name := item.path.parent.name) in order else len(order))
+
+
+def _sharing(item: pytest.Function) -> str:
+    """The package or the module that tests share a fixture in, if any."""
+    definitions = [definition for each in item._fixtureinfo.name2fixturedefs.values() for definition in each]
+    scopes = {definition.scope for definition in definitions}
+    if "package" in scopes:
+        return str(item.path.parent)
+    return str(item.path) if "module" in scopes else ""
 
 
 def migrate(url: str) -> None:
