@@ -7,6 +7,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from estimators.arrays.linalg import project
+from estimators.arrays.sampling import sample_indices
 from estimators.arrays.validation import (
     Array,
     check_compat,
@@ -15,11 +16,14 @@ from estimators.arrays.validation import (
     check_number,
     from_numpy,
     to_numpy,
+    working_rows,
 )
 from estimators.metric import COMPAT, Metric, Parameter, Subsampled
 from estimators.score import CannotBeComputed, Score
 
 BLOCK_ROWS = 512
+# Pairs grow with the square: as many samples again would take four times as long.
+MOST_SAMPLES = 10_000
 SMALLEST_BUDGET = 16_000_000
 # Distances are ranked in steps of this: far above the rounding of a product, far below what tells two pairs apart.
 STEP = 2.0**-36
@@ -30,6 +34,7 @@ def parc(
     features: Array,
     labels: Array,
     components: int | None = None,
+    samples: int | None = MOST_SAMPLES,
     compat: str | None = None,
 ) -> Score:
     """Pairwise annotation representation comparison: 100 times Spearman's correlation, over all pairs of samples, of
@@ -42,6 +47,7 @@ def parc(
         features: (N, D).
         labels: (N,) integers or strings.
         components: project onto this many principal components first; None to keep the features.
+        samples: compare the pairs of this many samples at most, drawn class by class with a fixed seed; None for all.
         compat: ``"author"`` gives the number of the authors' program. The second distance has two values, but
             correlations of one-hot rows computed in floating point have three or four, and ranks tell them apart: the
             score then depends on the order of the classes and can differ from the definition by many points. Sums
@@ -56,9 +62,16 @@ def parc(
         CannotBeComputed: one class only, or as many classes as samples, or too few samples with a correlation.
     """
     author = check_compat(compat)
-    features = check_features(features)
+    features = check_features(features, convert=False)
     codes, classes = check_labels(labels, length=features.shape[0])
     dimensions = int(features.shape[1])
+    warnings, drawn = [], np.arange(len(codes))
+    if samples is not None:
+        check_number("samples", samples, minimum=2, whole=True)
+        if len(codes) > samples:
+            warnings.append(f"{samples:,} of {len(codes):,} samples were compared, drawn class by class")
+            drawn = sample_indices(codes, max_samples=samples)
+    features, codes = working_rows(features, drawn), codes[drawn]
     if components is not None:
         check_number("components", components, minimum=1, whole=True)
         features = _author_projection(features, components) if author else project(features, components)
@@ -71,7 +84,6 @@ def parc(
     kinds = kinds.reshape(len(classes), -1).astype(np.uint8 if len(values) < 256 else np.int64)
     correlation = spearman(values, *rank_sums(rows, codes, kinds))
     left_out = int(np.sum(~kept))
-    warnings = []
     if left_out:
         warnings.append(f"left out: {left_out} samples have one value in all dimensions, and so no correlation")
     return Score(
@@ -262,16 +274,20 @@ METRIC = Metric(
     formula="100 · Spearman over pairs of (1 - corr(x_i, x_j), 1 - corr(y_i, y_j))",
     interpretation="0 is chance. Even perfect features stay below 100 with many classes, where few pairs share one.",
     caveats="Looks at all pairs alike, so with many classes it hardly sees the few that matter.",
-    cost="O(N² D + N² log N), the first part again for each 16 million pairs, so that memory stays O(N D)",
+    cost="O(N² D + N² log N), N at most 10,000 unless asked otherwise; the first part again for each 16 million pairs, "
+    "so that memory stays O(N D)",
     cpu_only="ranking (NumPy)",
     citation="Bolya, Mittapalli, Hoffman, Scalable Diverse Model Selection for Accessible Transfer Learning, "
     "NeurIPS 2021",
     function=parc,
     # An average over pairs, so that a part of this size is of the same kind as the whole.
     resampling=Subsampled(largest=1000),
-    version=2,
+    version=3,
     parameters={
         "components": Parameter(None, "principal components to keep; none: all", "integer", 1, optional=True),
+        "samples": Parameter(
+            MOST_SAMPLES, "samples whose pairs are compared, at most; none: all", "integer", 2, optional=True
+        ),
         "compat": COMPAT,
     },
 )

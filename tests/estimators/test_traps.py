@@ -9,6 +9,7 @@ import pytest
 
 import estimators
 from estimators import METRICS, CannotBeComputed, Evidence
+from estimators.arrays.sampling import sample_indices
 from tests.estimators.examples import classes_in_space, evidence, probabilities_for
 from tests.reference import formulas
 
@@ -273,6 +274,20 @@ def test_parc_does_not_depend_on_how_its_distances_are_split(
     monkeypatch.setattr(module, "SMALLEST_BUDGET", budget)
     monkeypatch.setattr(module, "BLOCK_ROWS", block)
     assert float(estimators.parc(features=x, labels=y, compat=compat)) == whole
+
+
+def test_parc_of_many_samples_is_that_of_a_part_and_says_so() -> None:
+    x, y = classes_in_space()
+    drawn = sample_indices(y, max_samples=60)
+    score = estimators.parc(features=x, labels=y, samples=60)
+    assert float(score) == float(estimators.parc(features=x[drawn], labels=y[drawn], samples=None))
+    assert score.warnings == (f"60 of {len(y)} samples were compared, drawn class by class",)
+
+
+def test_parc_of_as_many_samples_as_it_may_compare_is_that_of_all() -> None:
+    x, y = classes_in_space()
+    score = estimators.parc(features=x, labels=y, samples=len(y))
+    assert (float(score), score.warnings) == (float(estimators.parc(features=x, labels=y, samples=None)), ())
 
 
 def test_parc_does_not_depend_on_how_its_products_are_rounded() -> None:
