@@ -56,7 +56,7 @@ def score(payload: Mapping[str, Any], settings: Settings, progress: TellProgress
     scores = []
     for done, metric in enumerate(payload["metrics"]):
         progress(Progress(stage="scoring", done=done, total=len(payload["metrics"])))
-        result = compute_metric(metric["name"], evidence, metric["parameters"])
+        result = compute_metric(metric["name"], evidence, metric["parameters"], ARRAY_SCORER)
         shown = result.model_dump(mode="json", exclude={"resamples"})
         scores.append({"metric": metric["name"], "parameters": metric["parameters"], **shown})
     return {"samples": samples, "arrays": {name: list(array.shape) for name, array in arrays.items()}, "scores": scores}

@@ -12,6 +12,7 @@ from app.contracts.plain import plain
 from app.contracts.problems import failure
 from app.contracts.question import IntervalChoice
 from app.contracts.scores import DrawnScores, ScoreResult
+from app.processes.role import Role, variable
 from estimators.catalog import METRICS, Evidence
 from estimators.comparison.resampling import resample
 
@@ -29,13 +30,14 @@ def start_linear_algebra() -> None:
 
 
 def compute_metric(
-    name: str, evidence: Evidence, parameters: JsonObject, intervals: IntervalChoice | None = None
+    name: str, evidence: Evidence, parameters: JsonObject, role: Role, intervals: IntervalChoice | None = None
 ) -> ScoreResult:
     """The value, or why there is none; errors that the arrays cause in a metric are not raised.
 
     Args:
         name: a name of `METRICS`.
         parameters: of the metric, checked.
+        role: of the process, for what to do about its limit of memory.
         intervals: what to draw in addition to the value; None draws nothing.
     """
     started = time.perf_counter()
@@ -44,7 +46,9 @@ def compute_metric(
     except (ValueError, np.linalg.LinAlgError) as error:  # CannotBeComputed and InvalidEvidence among them
         result = ScoreResult(problem=failure("metric-problem", f"cannot be computed: {error}"))
     except MemoryError:
-        detail = "cannot be computed: it needs more memory than its process may take; use fewer samples"
+        detail = (
+            f"cannot be computed: it needs more memory than {variable(role.memory_setting or '')} allows; {role.remedy}"
+        )
         result = ScoreResult(problem=failure("metric-problem", detail))
     except Exception as error:
         log.exception("metric failed", metric=name)

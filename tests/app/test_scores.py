@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 import estimators
 from app.errors import TooLarge
+from app.scoring.commands import ARRAY_SCORER
 from app.scoring.metric import compute_metric
 from app.services.scoring import Scorers
 from app.settings import Settings
@@ -329,7 +330,20 @@ def test_unexpected_exception_of_a_metric_is_a_problem_of_that_metric_alone(monk
 
     broken = replace(estimators.METRICS["tmi"], function=fail)
     monkeypatch.setattr("app.scoring.metric.METRICS", {**estimators.METRICS, "tmi": broken})
-    result = compute_metric("tmi", Evidence(features=FEATURES, labels=LABELS), {})
+    result = compute_metric("tmi", Evidence(features=FEATURES, labels=LABELS), {}, ARRAY_SCORER)
     assert result.value is None
     assert result.problem is not None
     assert result.problem.type == "urn:forerank:problem:internal-error"
+
+
+def test_metric_that_needs_too_much_memory_names_the_limit_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def allocate(**_: Any) -> Any:
+        return np.empty((1 << 28, 1 << 28))
+
+    broken = replace(estimators.METRICS["tmi"], function=allocate)
+    monkeypatch.setattr("app.scoring.metric.METRICS", {**estimators.METRICS, "tmi": broken})
+    result = compute_metric("tmi", Evidence(features=FEATURES, labels=LABELS), {}, ARRAY_SCORER)
+    assert result.problem is not None
+    assert result.problem.detail == (
+        "cannot be computed: it needs more memory than FORERANK_SCORES_MEMORY_MEGABYTES allows; send fewer samples"
+    )

@@ -9,6 +9,7 @@ from app.settings import Settings
 from app.tasks.catalog import TASKS
 from app.tasks.task import Task
 from estimators.catalog import Evidence
+from workers.scoring.pool import SCORER
 from workers.store.features import FeatureStore
 
 
@@ -37,4 +38,4 @@ def _compute(store: FeatureStore, task: Task, cell: Cell) -> ScoreResult:
             source_probabilities=evidence.source_probabilities,
             reference_features=reference.features if reference else None,
         )
-        return compute_metric(cell.metric, arrays, cell.parameters, cell.intervals)
+        return compute_metric(cell.metric, arrays, cell.parameters, SCORER, cell.intervals)
