@@ -26,9 +26,9 @@ demo-serve: $(INSTALLED)
 serve: $(INSTALLED)
 	$(BIN)/forerank serve
 
-# Whole-process tests mostly wait, so that three at once suit two cores.
+# Whole-process tests wait now and then, so that three at once suit two cores.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

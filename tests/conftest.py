@@ -20,6 +20,7 @@ import s3fs
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
+from xdist.scheduler import LoadScopeScheduling
 
 from app import jobs, tracing
 from app.db.migrate import upgrade
@@ -32,24 +33,29 @@ NewDatabase = Callable[[], str]
 _numbers = itertools.count()
 
 
-# Before pytest-xdist reads the marker.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Deal tests out one by one, but together those that share a fixture; and first those that take longest."""
-    for item in items:
-        if group := _sharing(item):
-            item.add_marker(pytest.mark.xdist_group(group))
-    order = ("faults", "end_to_end", "web")
-    items.sort(key=lambda item: order.index(name) if (name := item.path.parent.name) in order else len(order))
+# Tests of a file may share a server. Those of ALONE share nothing, and those of TOGETHER one server for all files.
+ALONE = ("tests/faults/", "tests/end_to_end/test_schedules.py", "tests/app/test_schemathesis.py")
+TOGETHER = ("tests/end_to_end/offline/", "tests/web/")
 
 
-def _sharing(item: pytest.Function) -> str:
-    """The package or the module that tests share a fixture in, if any."""
-    definitions = [definition for each in item._fixtureinfo.name2fixturedefs.values() for definition in each]
-    scopes = {definition.scope for definition in definitions}
-    if "package" in scopes:
-        return str(item.path.parent)
-    return str(item.path) if "module" in scopes else ""
+class Dealer(LoadScopeScheduling):
+    """Deals tests out to processes by file, one by one, or by folder."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(ALONE):
+            return nodeid
+        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.split("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Dealer:
+    return Dealer(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    order = ("tests/faults/", "tests/end_to_end/", "tests/web/", "tests/app/test_schemathesis.py")
+    items.sort(key=lambda item: next((n for n, start in enumerate(order) if item.nodeid.startswith(start)), len(order)))
 
 
 def migrate(url: str) -> None:

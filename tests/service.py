@@ -24,7 +24,6 @@ from app.settings import Settings
 FAST = {
     "heartbeat_seconds": 0.5,
     "heartbeat_limit_seconds": 3,
-    "polling_seconds": 0.05,
     "database_retry_seconds": 0.5,
     "threads": 1,
     "device": "cpu",
@@ -82,9 +81,12 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 60, what: str = "
     """The first true value of the condition; fails the test when the time, which grows by `PATIENCE`, is over."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
+    pause = 0.05
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
-        time.sleep(0.05)
+        time.sleep(pause)
+        # Looks that follow one another closely would take the processor from what is waited for.
+        pause = min(1.2 * pause, 0.3)
     return value
 
 

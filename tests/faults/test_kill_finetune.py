@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
+from tests.conftest import NewDatabase
 from tests.faults.test_kill_trial import entries
 from tests.service import FINAL, Service, descendants, is_running, running, save_model, wait_for
 
 pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def database_url(new_sqlite: NewDatabase) -> str:
+    """Of one kind; the drill that kills a trial takes the other."""
+    return new_sqlite()
 
 
 def submit(service: Service) -> dict[str, Any]:

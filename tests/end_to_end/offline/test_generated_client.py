@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import OFFLINE
+from tests.end_to_end.offline.conftest import OFFLINE
 from tests.service import Service
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 RANK, FOLLOW = re.findall(r"```python\n(.*?)```", (DOCS / "clients.md").read_text(encoding="utf-8"), re.DOTALL)
 
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.collector import Collector
 from tests.service import Service, save_model
 
-DASHBOARD = Path(__file__).parents[2] / "docs/grafana/forerank.json"
+DASHBOARD = Path(__file__).parents[3] / "docs/grafana/forerank.json"
 
 
 def names(text: str) -> set[str]:
