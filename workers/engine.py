@@ -98,10 +98,12 @@ def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float])
     """Have the engine's threads wait for an interval, and ask for work before they open a transaction on a queue.
 
     Which queues there are and what they permit is read every ``QUEUE_SECONDS`` only: it changes when a worker with
-    other settings starts.
+    other settings starts. Looks do not become rarer when another worker was faster: by itself the engine doubles its
+    pause each time, up to two minutes.
     """
     system = _get_dbos_instance()._sys_db
     read, read_all, scopes = system.get_queue, system.list_queues, system.dequeue_scopes
+    is_held, is_lost = system.is_lock_conflict, system.is_serialization_conflict
     known: dict[str, tuple[float, EngineQueue | None]] = {}
     all_known: tuple[float, list[EngineQueue]] = (-math.inf, [])
 
@@ -124,6 +126,7 @@ def poll_cheaply(has_work: Callable[[str], bool], interval: Callable[[], float])
     def dequeue_scopes(name: str) -> list[str | None]:
         return scopes(name) if has_work(name) else []
 
+    system.is_lock_conflict = lambda error: is_held(error) or is_lost(error)  # type: ignore[method-assign]
     system.get_queue = get_queue  # type: ignore[method-assign, assignment]
     system.list_queues = list_queues  # type: ignore[method-assign]
     system.dequeue_scopes = dequeue_scopes  # type: ignore[method-assign, assignment]

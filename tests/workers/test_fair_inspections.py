@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from dbos import DBOS
+from dbos._dbos import _get_dbos_instance
+from dbos._queue import Queue as EngineQueue
+from psycopg.errors import SerializationFailure
+from sqlalchemy.exc import OperationalError
 
 from app.contracts.datasets import FolderSpec, ManifestSpec
 from app.contracts.states import ResourceState
@@ -99,3 +103,17 @@ def test_an_owner_with_many_data_sets_holds_up_nobody_else(worker: runtime.Runti
     assert len(readers.begun) == 3
     readers.released.set()
     wait_for(lambda: states(worker) == {ResourceState.READY: 6}, what="the end of all inspections")
+
+
+def test_races_that_are_lost_do_not_make_looks_rarer(worker: runtime.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would double the engine's own pause: the fifteenth look would come after minutes."""
+    system = _get_dbos_instance()._sys_db
+    looks: Counter[str] = Counter()
+
+    def lose(queue: EngineQueue, *_: Any, **__: Any) -> Any:
+        looks[queue.name] += 1
+        raise OperationalError("SELECT", None, SerializationFailure())
+
+    monkeypatch.setattr(system, "start_queued_workflows", lose)
+    monkeypatch.setattr(system, "dequeue_scopes", lambda name: [None])
+    wait_for(lambda: looks[Queue.DEVICE.value] >= 15, seconds=20, what="looks at a queue")
