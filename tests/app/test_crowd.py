@@ -113,7 +113,8 @@ def test_probe_answers_at_once_while_reads_hang(postgresql_settings: Settings) -
             return taken
 
     with running_api(postgresql_settings) as address:
-        assert max(asyncio.run(probe(address))) < 0.5
+        # A hiccup of the machine holds up one probe or two; reads that hang would hold up all.
+        assert sorted(asyncio.run(probe(address)))[-3] < 0.5
 
 
 async def _probe_times(http: httpx2.AsyncClient, count: int) -> list[float]:

@@ -32,7 +32,7 @@ def register(client: TestClient, location: str, **more: Any) -> Any:
     ("given", "location", "name"),
     [
         ("s3://bucket/allowed/signs/", "s3://bucket/allowed/signs", "signs"),
-        ("s3://bucket/allowed/signs.tar.gz", "s3://bucket/allowed/signs.tar.gz", "signs"),
+        ("s3://bucket/allowed/animals.tar.gz", "s3://bucket/allowed/animals.tar.gz", "animals"),
         ("s3://bucket/allowed", "s3://bucket/allowed", "allowed"),
         ("s3://whole", "s3://whole", "whole"),
     ],

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.service import (
     draw_images,
     environment,
     is_running,
+    processor_seconds,
     running,
     save_model,
     wait_for,
@@ -90,6 +92,17 @@ def test_when_the_server_alone_is_killed_its_worker_ends(new_sqlite: NewDatabase
         wait_for(lambda: not any(is_running(pid) for pid in everyone), seconds=20, what="no orphan")
 
 
+def computing(workers: list["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":
+    """A worker one of whose child processes takes most of a core."""
+    before = {worker.pid: seconds_of_children(worker.pid) for worker in workers}
+    time.sleep(0.5)
+    return next((worker for worker in workers if seconds_of_children(worker.pid) - before[worker.pid] > 0.2), None)
+
+
+def seconds_of_children(pid: int) -> float:
+    return sum(processor_seconds(child) for child in descendants(pid))
+
+
 def test_a_peer_takes_over_from_a_killed_worker(settings: Settings) -> None:
     workers = []
     try:
@@ -98,8 +111,9 @@ def test_a_peer_takes_over_from_a_killed_worker(settings: Settings) -> None:
             workers = [subprocess.Popen(command, env=environment(settings), stdin=subprocess.DEVNULL) for _ in range(2)]
             ranking = submit(service)
             wait_for(lambda: service.rows(ranking)["first"]["state"] == "succeeded", seconds=120)
-            kill(workers[0].pid)
-            workers[0].wait()
+            victim = wait_for(lambda: computing(workers), what="a worker in a forward pass")
+            kill(victim.pid)
+            victim.wait()
             ended = service.until_final(ranking)
             assert (ended["state"], ended["models_by_state"]) == ("succeeded", {"succeeded": len(SLOW_MODELS)})
     finally:
@@ -115,6 +129,7 @@ def test_cancelling_stops_the_forward_pass(new_sqlite: NewDatabase, settings: Se
         service.call("POST", f"/v1/rankings/{ranking['id']}/cancel")
         states = {row["state"] for row in service.rows(ranking).values()}
         assert states <= {"cancelled", "succeeded"}
+        wait_for(lambda: not service.busy_children(), seconds=5, what="the end of the forward pass")
         # The device is free again: a small job does not wait for the cancelled forward pass.
         small = service.call(
             "POST",
