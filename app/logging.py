@@ -19,6 +19,7 @@ CHARACTERS = 8_000
 # What passes for a secret wherever it stands: our keys, and passwords in URLs and connection strings.
 SECRETS = (
     (re.compile(r"frk_[A-Za-z0-9_-]{8,}"), "frk_***"),
+    (re.compile(r"whsec_[A-Za-z0-9+/=_-]{8,}"), "whsec_***"),
     (re.compile(r"(://[^\s:/@'\"]*):[^\s@'\"]+@"), r"\1:***@"),
     (re.compile(r"(?i)(\bpassword['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;)'\"]+)"), r"\1***"),
 )

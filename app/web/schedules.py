@@ -87,7 +87,7 @@ def show_schedule(schedule: str, request: Request, session: ReadSessionDep, call
 
 def may_change(caller: Caller, owner: str) -> bool:
     """Whether to offer the buttons that change what belongs to this owner."""
-    return "submit" in caller.scopes and (caller.is_admin or owner == caller.owner)
+    return "submit" in caller.scopes and caller.owns(owner)
 
 
 @router.post("/schedules/{schedule}/pause", dependencies=[GenuineForm])

@@ -20,6 +20,7 @@ from tests.service import running, wait_for
 
 PASSWORD = "correct-horse-battery-staple"
 SECRET = "frk_" + "s3cr3t-" * 6
+SIGNING_SECRET = "whsec_" + "q7Zr+/k2" * 4
 
 
 @pytest.fixture(params=["console", "json"])
@@ -75,6 +76,7 @@ def test_deep_recursion_and_long_chains_are_cut(log: Callable[[], str]) -> None:
     "text",
     [
         f"the header was {SECRET}",
+        f"signed with {SIGNING_SECRET}",
         f"cannot reach postgresql+psycopg://forerank:{PASSWORD}@host/database",
         f"connection to host=h user=u password={PASSWORD} dbname=d failed",
         f"connect(password='{PASSWORD}')",
@@ -89,6 +91,7 @@ def test_secret_in_a_message_is_taken_out(log: Callable[[], str], text: str) -> 
         logging.getLogger("library").exception("failed")
     assert PASSWORD not in log()
     assert SECRET not in log()
+    assert SIGNING_SECRET not in log()
     assert "***" in log()
 
 
