@@ -1,4 +1,4 @@
-"""A worker inspects the data sets of several owners side by side, however many one of them has registered."""
+"""What a worker takes of its queues: whose work, how often it looks, and what it gives up."""
 
 import threading
 from collections import Counter
@@ -11,6 +11,7 @@ from dbos import DBOS
 from dbos._dbos import _get_dbos_instance
 from dbos._queue import Queue as EngineQueue
 from psycopg.errors import SerializationFailure
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.contracts.datasets import FolderSpec, ManifestSpec
@@ -23,7 +24,9 @@ from tests.conftest import NewDatabase
 from tests.service import wait_for
 from tests.workers.conftest import ReadersHere, picture
 from workers import engine, runtime
+from workers.durable import DEATHS
 from workers.images.reading import ImageFile
+from workers.liveness import close_abandoned
 from workers.main import configuration, register_queues
 from workers.waiting import WaitingWork
 
@@ -77,7 +80,8 @@ def worker(settings: Settings) -> Iterator[runtime.Runtime]:
     database.close()
 
 
-def register(worker: runtime.Runtime, name: str, owner: str) -> None:
+def register(worker: runtime.Runtime, name: str, owner: str, *, deaths: int = 0) -> None:
+    """Register a data set whose inspection has cost so many workers their lives."""
     folder = worker.settings.data_roots[0] / name
     (folder / "one").mkdir(parents=True)
     picture(0).save(folder / "one" / "0.png")
@@ -86,6 +90,10 @@ def register(worker: runtime.Runtime, name: str, owner: str) -> None:
         session.add(row)
         session.flush()
         worker.jobs.inspect_dataset(session, row.id, owner=owner)
+        schema = "" if worker.database.is_sqlite else "dbos."
+        session.execute(
+            text(f"UPDATE {schema}workflow_status SET recovery_attempts = {deaths} WHERE status = 'ENQUEUED'")
+        )
 
 
 def states(worker: runtime.Runtime) -> Counter[ResourceState]:
@@ -103,6 +111,27 @@ def test_an_owner_with_many_data_sets_holds_up_nobody_else(worker: runtime.Runti
     assert len(readers.begun) == 3
     readers.released.set()
     wait_for(lambda: states(worker) == {ResourceState.READY: 6}, what="the end of all inspections")
+
+
+@pytest.mark.parametrize(("deaths", "is_given_up"), [(DEATHS - 1, False), (DEATHS, True)])
+def test_an_inspection_that_kills_its_workers_is_given_up_and_says_so(
+    worker: runtime.Runtime, deaths: int, is_given_up: bool
+) -> None:
+    readers: Any = worker.readers
+    readers.released.set()
+    register(worker, "poison", "key", deaths=deaths)
+
+    def ended() -> Dataset | None:
+        close_abandoned(worker.database)
+        with worker.database.reading() as session:
+            row = session.query(Dataset).one()
+            return row if row.state is not ResourceState.PENDING else None
+
+    row = wait_for(ended, what="the end of the inspection")
+    assert (row.state, "poison" in readers.begun) == (
+        (ResourceState.FAILED, False) if is_given_up else (ResourceState.READY, True)
+    )
+    assert row.problem is None or "crashed repeatedly" in row.problem.detail
 
 
 def test_races_that_are_lost_do_not_make_looks_rarer(worker: runtime.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
