@@ -194,8 +194,8 @@ def list_zoos(output: OutputOption = Output.TABLE, url: UrlOption = "http://127.
     """Print the zoos."""
     with connected(url) as client:
         zoos = client.call("GET", "/v1/zoos?limit=200")["items"]
-    rows = [{**zoo, "models": len(zoo["models"])} for zoo in zoos]
-    print_rows(rows, ("name", "models", "missing", "id"), output, zoos)
+    rows = [{**zoo, **{name: len(zoo[name]) for name in ("models", "unavailable")}} for zoo in zoos]
+    print_rows(rows, ("name", "models", "unavailable", "id"), output, zoos)
 
 
 def retain(

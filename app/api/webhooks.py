@@ -55,7 +55,7 @@ def delete_webhook(webhook: WebhookPath, session: SessionDep, caller: SubmitterD
     webhooks.delete(session, caller, webhook)
 
 
-@router.post("/{webhook}/rotate", responses=problem_responses(404))
+@router.post("/{webhook}/rotate", responses=problem_responses(404, 409))
 def rotate_secret(
     webhook: WebhookPath, body: WebhookRotate, session: SessionDep, caller: SubmitterDep
 ) -> WebhookSecretAnswer:

@@ -94,8 +94,19 @@ def own(session: Session, caller: Caller, reference: str) -> Webhook:
 
 
 def rotate(session: Session, caller: Caller, reference: str, *, overlap: timedelta) -> WebhookSecretAnswer:
-    """Give the receiver a new secret; messages are signed with both until the overlap is over."""
+    """Give the receiver a new secret; messages are signed with both until the overlap is over.
+
+    Raises:
+        Conflict: an earlier overlap is not over, so that a receiver may know only the secret that would go. Without
+            overlap, for a secret that others may know, it is replaced at any time.
+    """
     row = own(session, caller, reference)
+    until = row.previous_secret_until
+    if overlap and until is not None and until > now():
+        raise Conflict(
+            f"messages carry a signature of the secret before this one until {until.isoformat()}: rotate again after "
+            "that, or with `overlap_hours` 0, which ends the validity of both at once"
+        )
     row.previous_secret, row.previous_secret_until = row.secret, now() + overlap
     row.secret = new_secret()
     session.flush()

@@ -52,7 +52,13 @@ def test_zoo_is_made_and_tells_what_cannot_be_had(invoke: Invoke) -> None:
     made = invoke("zoo", "create", "z", "m", "hf-hub:not a name")
     assert made.exit_code == 0, made.output
     assert "hf-hub:not a name" in made.stderr
-    assert json.loads(invoke("zoo", "list", "-o", "json").stdout)[0]["name"] == "z"
+    (listed,) = json.loads(invoke("zoo", "list", "-o", "json").stdout)
+    assert listed["name"] == "z"
+    table = invoke("zoo", "list", "-o", "csv").stdout.splitlines()
+    assert table == [
+        "name,models,unavailable,id",
+        f"z,{len(listed['models'])},{len(listed['unavailable'])},{listed['id']}",
+    ]
 
 
 def test_schedule_lives_from_creation_to_deletion(invoke: Invoke) -> None:

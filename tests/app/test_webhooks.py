@@ -205,6 +205,21 @@ def test_both_secrets_hold_during_the_overlap(app_client: TestClient, database: 
     assert secrets_in_force(row, now() + timedelta(hours=2)) == [new]
 
 
+def test_rotation_during_an_overlap_is_refused_unless_it_is_to_end_it(
+    app_client: TestClient, database: Database
+) -> None:
+    create(app_client)
+    rotate = "/v1/webhooks/morning/rotate"
+    app_client.post(rotate, json={"overlap_hours": 1})
+    refused = problem(app_client.post(rotate, json={"overlap_hours": 1}), 409)
+    assert "`overlap_hours` 0" in refused["detail"]
+    newest = app_client.post(rotate, json={"overlap_hours": 0}).json()["secret"]
+    with database.reading() as session:
+        row = Webhooks(session).get(app_client.get("/v1/webhooks/morning").json()["id"])
+    assert row is not None
+    assert secrets_in_force(row, now()) == [newest]
+
+
 def test_receiver_that_knows_either_secret_accepts() -> None:
     new, old = signature.new_secret(), signature.new_secret()
     headers = signature.headers(message_id="m", timestamp=1000, body=b"a", secrets_in_force=[new, old])

@@ -1,5 +1,6 @@
 """What a firing means, step by step, on both databases; no model is run."""
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,8 +22,10 @@ from app.db.repositories.keys import Keys
 from app.db.repositories.models import Models, Zoos
 from app.db.repositories.rankings import Rankings
 from app.db.repositories.schedules import ScheduleRuns, Schedules
+from app.db.repositories.webhooks import Webhooks
 from app.db.schedule_tables import Schedule
 from app.db.tables import ApiKey, Dataset, Model, Zoo, ZooModel, now
+from app.db.webhook_tables import Delivery, Webhook
 from app.jobs import HeldSchedule
 from app.settings import Settings
 from tests.conftest import NewDatabase
@@ -168,14 +171,18 @@ def test_revoked_key_stops_its_schedule_and_says_so(parts: Runtime) -> None:
 def test_keeper_stops_what_lost_its_key_without_a_firing(parts: Runtime) -> None:
     with parts.database.transaction() as session:
         key = Keys(session).add(ApiKey(name="k", prefix="p", digest="d", scopes=["read", "submit"]))
-    row = registered(parts, owner=key.id)
+        hook = Webhooks(session).add(Webhook(owner=key.id, name="hook", url="https://hooks.example.com", secret="s"))
+    row = registered(parts, owner=key.id, webhook_id=hook.id)
     with parts.database.transaction() as session:
         Keys(session).revoke(key.id)
-    keeper.stop_revoked(parts.database)
+    for _ in range(2):
+        keeper.stop_revoked(parts.settings, parts.database, parts.jobs)
     with parts.database.reading() as session:
         stopped = Schedules(session).get(row.id)
+        told = [json.loads(delivery.body) for delivery in session.query(Delivery)]
     assert stopped is not None
     assert stopped.state is ScheduleState.STOPPED
+    assert [(message["type"], message["data"]["schedule_id"]) for message in told] == [("schedule.stopped", row.id)]
 
 
 def test_keeper_repairs_what_the_engine_holds(parts: Runtime) -> None:

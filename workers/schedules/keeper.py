@@ -8,6 +8,7 @@ twice, or in two workers at once, changes nothing: the engine fires each moment 
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.contracts.problems import failure
 from app.contracts.states import ScheduleState
@@ -18,9 +19,11 @@ from app.db.tables import now
 from app.jobs import HeldSchedule, Jobs
 from app.schedules import times
 from app.settings import Settings
+from app.webhooks.outbox import announce
 
 # The engine delays a firing by up to ten seconds, so that workers do not all ask at once.
 LATE = timedelta(seconds=15)
+SCHEDULE_STOPPED = "schedule.stopped"
 REVOKED = "the key of this schedule was revoked, so it runs no more; an admin may resume or delete it"
 
 log = structlog.stdlib.get_logger(__name__)
@@ -36,7 +39,7 @@ class ScheduleKeeper:
 
     def look(self) -> None:
         """Stop what lost its key, repair what the engine holds, fire what is overdue."""
-        stop_revoked(self._database)
+        stop_revoked(self._settings, self._database, self._jobs)
         with self._database.reading() as session:
             wanted = {row.id: row for row in Schedules(session).active()}
             latest = {identifier: ScheduleRuns(session).latest_due(identifier) for identifier in wanted}
@@ -61,7 +64,17 @@ def overdue(row: Schedule, fired: list[datetime | None], *, present: datetime) -
     return times.latest_due(row.cron, row.time_zone, after=since, until=present - LATE)
 
 
-def stop_revoked(database: Database) -> None:
+def stop(session: Session, settings: Settings, jobs: Jobs, row: Schedule) -> None:
+    """Stop a locked schedule whose key was revoked, and tell its webhook."""
+    row.state, row.problem = ScheduleState.STOPPED, failure("forbidden", REVOKED)
+    jobs.release_schedule(session, row.id)
+    if row.webhook_id is not None:
+        data = {"schedule_id": row.id, "schedule": row.name, "problem": REVOKED}
+        announce(session, jobs, settings, row.webhook_id, kind=SCHEDULE_STOPPED, data=data)
+    log.warning("a schedule stops, for its key was revoked", schedule=row.id)
+
+
+def stop_revoked(settings: Settings, database: Database, jobs: Jobs) -> None:
     """Stop the schedules whose key was revoked, and say so."""
     with database.reading() as session:
         found = [row.id for row in Schedules(session).of_revoked_keys()]
@@ -71,5 +84,4 @@ def stop_revoked(database: Database) -> None:
         for identifier in found:
             row = Schedules(session).lock(identifier)
             if row is not None and row.state is not ScheduleState.STOPPED:
-                row.state, row.problem = ScheduleState.STOPPED, failure("forbidden", REVOKED)
-                log.warning("a schedule stops, for its key was revoked", schedule=identifier)
+                stop(session, settings, jobs, row)

@@ -31,10 +31,9 @@ from workers.inspection.changes import has_changed, is_by_path
 from workers.inspection.weights import has_changed as has_other_files
 from workers.inspection.weights import is_local
 from workers.runtime import Runtime, current
-from workers.schedules.keeper import REVOKED
+from workers.schedules.keeper import REVOKED, stop
 
 RUN_FINISHED = "schedule_run.finished"
-SCHEDULE_STOPPED = "schedule.stopped"
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 UNCHANGED, INSPECTED_AGAIN, CHANGED_IN_USE = "unchanged", "inspected again", "changed in use"
 
@@ -76,7 +75,7 @@ def open_run(schedule_id: str, scheduled_at: str, job: str) -> str | None:
 
 def _reason_to_skip(runtime: Runtime, session: Session, row: Schedule, run: ScheduleRun) -> ProblemDocument | None:
     if _caller(session, row) is None:
-        _stop(runtime, session, row)
+        stop(session, runtime.settings, runtime.jobs, row)
         return failure("forbidden", REVOKED)
     present = now()
     later = times.latest_due(row.cron, row.time_zone, after=run.scheduled_at, until=present)
@@ -101,14 +100,6 @@ def _caller(session: Session, row: Schedule) -> Caller | None:
     return Caller(key.id, frozenset(key.scopes))
 
 
-def _stop(runtime: Runtime, session: Session, row: Schedule) -> None:
-    row.state, row.problem = ScheduleState.STOPPED, failure("forbidden", REVOKED)
-    runtime.jobs.release_schedule(session, row.id)
-    if row.webhook_id is not None:
-        data = {"schedule_id": row.id, "schedule": row.name, "problem": REVOKED}
-        announce(session, runtime.jobs, runtime.settings, row.webhook_id, kind=SCHEDULE_STOPPED, data=data)
-
-
 def begin(run_id: str) -> bool:
     """Note the targets, and have those whose images changed inspected again; whether the run goes on."""
     runtime = current()
@@ -119,7 +110,7 @@ def begin(run_id: str) -> bool:
         if run is None or row is None or not runs.move(run_id, RunState.RUNNING, started_at=run.started_at or now()):
             return False
         if _caller(session, row) is None:
-            _stop(runtime, session, row)
+            stop(session, runtime.settings, runtime.jobs, row)
             runs.move(run_id, RunState.SKIPPED, problem=failure("forbidden", REVOKED), finished_at=now())
             return False
         targets = runs.targets([run_id])[run_id]
