@@ -14,16 +14,18 @@ def results_csv(results: ResultsAnswer) -> str:
     names = [metric.name for metric in results.metrics]
     text = io.StringIO()
     writer = csv.writer(text)
-    columns = [column for name in names for column in (name, f"{name}_rank")]
-    writer.writerow(
-        ["model", "model_id", "state", "consensus_rank", "parameters", *columns, "images_per_second", "problem"]
-    )
+    columns = [f"{name}{part}" for name in names for part in ("", "_rank", "_low", "_high")]
+    trial = ["trial_state", "trial_accuracy", "trial_log_loss"]
+    known = ["model", "model_id", "state", "consensus_rank", "parameters"]
+    writer.writerow([*known, *columns, *trial, "images_per_second", "problem"])
     for row in results.models:
         cells: list[Any] = []
         reasons = [row.problem.detail] if row.problem else []
         for name in names:
             score = row.scores.get(name)
+            interval = score.interval if score else None
             cells += [score.value if score else None, score.rank if score else None]
+            cells += [interval.low if interval else None, interval.high if interval else None]
             if score is not None and score.problem is not None:
                 reasons.append(f"{name}: {score.problem.detail}")
         writer.writerow(
@@ -34,6 +36,7 @@ def results_csv(results: ResultsAnswer) -> str:
                 row.consensus_rank,
                 row.parameters,
                 *cells,
+                *((row.trial.state.value, row.trial.accuracy, row.trial.log_loss) if row.trial else (None,) * 3),
                 row.images_per_second,
                 _plain("; ".join(reasons)),
             ]
@@ -71,6 +74,8 @@ def report_csv(report: RunReport) -> str:
     for target in report.targets:
         name = _plain(target.target)
         lines: list[tuple[str, str, int | None, int | None, str]] = []
+        if target.data_change != "unchanged":
+            lines.append(("images", "", None, None, target.data_change))
         if target.new_best and target.best:
             lines.append(("new best", target.best.model, None, target.best.rank, ""))
         lines += [("entered", place.model, None, place.rank, "") for place in target.entered]

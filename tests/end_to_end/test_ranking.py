@@ -111,6 +111,15 @@ def test_the_csv_has_the_same_numbers(service: Service, ranking: dict[str, Any])
     }
 
 
+def test_the_csv_has_the_same_intervals(service: Service, ranking: dict[str, Any]) -> None:
+    text = service.http.get(f"/v1/rankings/{ranking['id']}/results.csv").text
+    table = {row["model"]: row for row in csv.DictReader(io.StringIO(text))}
+    intervals = {name: row["scores"]["tmi"]["interval"] for name, row in service.rows(ranking).items() if row["scores"]}
+    assert {name: (float(table[name]["tmi_low"]), float(table[name]["tmi_high"])) for name in intervals} == {
+        name: (interval["low"], interval["high"]) for name, interval in intervals.items()
+    }
+
+
 def test_another_metric_decodes_no_image_and_loads_no_model(service: Service, ranking: dict[str, Any]) -> None:
     again = service.until_final(
         service.call("POST", "/v1/rankings", {"target": "shapes", "models": list(MODELS), "metrics": ["leep", "sfda"]})
