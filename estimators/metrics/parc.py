@@ -65,7 +65,8 @@ def parc(
     features = check_features(features, convert=False)
     codes, classes = check_labels(labels, length=features.shape[0])
     dimensions = int(features.shape[1])
-    warnings, drawn = [], np.arange(len(codes))
+    warnings: list[str] = []
+    drawn: slice | np.ndarray = slice(None)
     if samples is not None:
         check_number("samples", samples, minimum=2, whole=True)
         if len(codes) > samples:
